@@ -1,0 +1,119 @@
+"""Every error that seedpod raises on purpose.
+
+::
+
+    SeedpodError
+    ├── ConfigError               the run never starts; exit code 2
+    │   └── DatasetError          the data set is missing, damaged or not usable
+    ├── TrialError                fails its trial alone; carries its Cause
+    │   ├── TrainingError         the model, its data or its process failed
+    │   └── BackendError          the way to the trainer failed; may be tried again
+    │       ├── EndpointUnreachable   no answer: name, network, TLS, time-out, 5xx, open breaker
+    │       ├── EndpointRefused       bad key, unknown endpoint: never retried
+    │       ├── JobFailed             the endpoint ended the job without a result
+    │       └── ContractMismatch      the two sides speak different schemas: redeploy the image
+    └── TrialStopped              asked for from above, no failure
+        ├── TrialCancelled        the search is stopping
+        └── TrialPruned           the pruner has seen enough
+
+Messages say what happened, where to look and what to do. Anything else that reaches the top is a bug: the other trials
+are cancelled, what is known is saved, and it propagates with its traceback.
+"""
+
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Why a trial failed: the word under which failures are grouped, in records and in the closing summary."""
+
+    DIVERGED = "diverged"  # loss not finite
+    DEADLINE = "deadline"  # over max_training_time_minutes, or a trainer that no longer answers
+    TOO_LARGE = "too_large"  # over max_parameters
+    IMPOSSIBLE = "impossible"  # the configuration does not fit the images
+    OUT_OF_MEMORY = "out_of_memory"
+    PROCESS_DIED = "process_died"  # by a signal or an exit code
+    PROCESS_START = "process_start"  # a trainer process never became ready
+    DATA = "data"  # the trainer's data set is missing or not the one asked for
+    EXCEPTION = "exception"  # raised by the training code or a library under it
+    BAD_VALUE = "bad_value"  # not a finite number in the objective's range
+    CONTRACT = "contract"  # a message of the other side breaks the schema
+    ENDPOINT = "endpoint"  # the endpoint could not be reached, or refused, or lost the job
+
+
+class SeedpodError(Exception):
+    """Base of all errors that seedpod raises on purpose."""
+
+
+class ConfigError(SeedpodError):
+    """A setting, or a combination of them, that cannot be run."""
+
+
+class DatasetError(ConfigError):
+    """A data set that is missing, damaged or not usable."""
+
+
+class TrialError(SeedpodError):
+    """Fails its trial and no other.
+
+    Args:
+        message: One sentence: what happened, where, what to do.
+        cause: The group that it counts under.
+        detail: Last frames or last output, for the record; may be empty.
+    """
+
+    retryable = False
+    """Whether the same spec may succeed when it is run again."""
+
+    def __init__(self, message: str, *, cause: Cause, detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.cause = cause
+        self.detail = detail
+
+
+class TrainingError(TrialError):
+    """The model, its data or its process failed; the same spec would fail again."""
+
+
+class BackendError(TrialError):
+    """The way to the trainer failed, not the training."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, cause: Cause = Cause.ENDPOINT, detail: str = "") -> None:
+        super().__init__(message, cause=cause, detail=detail)
+
+
+class EndpointUnreachable(BackendError):
+    """No usable answer: name resolution, network, TLS, time-out, 5xx, or an open circuit breaker."""
+
+
+class EndpointRefused(BackendError):
+    """The endpoint answered and said no: bad key, unknown endpoint. Never retried."""
+
+    retryable = False
+
+
+class JobFailed(BackendError):
+    """The endpoint ended the job without a result."""
+
+
+class ContractMismatch(BackendError):
+    """A message that breaks the schema, most often from a stale worker image; redeploy it."""
+
+    retryable = False
+
+    def __init__(self, message: str, *, cause: Cause = Cause.CONTRACT, detail: str = "") -> None:
+        super().__init__(message, cause=cause, detail=detail)
+
+
+class TrialStopped(SeedpodError):
+    """A trial that ended because it was asked to."""
+
+
+class TrialCancelled(TrialStopped):
+    """The search is stopping, or somebody cancelled this trial."""
+
+
+class TrialPruned(TrialStopped):
+    """The pruner has seen enough of this trial."""

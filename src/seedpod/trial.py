@@ -1,0 +1,379 @@
+"""What a trial is on every side of every wire: spec, progress, result, and their one versioned wire form.
+
+A spec determines its result. So a lost trial can be run again under its own number, on any backend, and the study stays
+what it would have been.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any, NoReturn, Protocol, Self
+
+from seedpod.errors import Cause, ContractMismatch, TrainingError, TrialError
+
+SCHEMA = 1
+"""Version of the wire form. Raise it with every change that an older reader would misread."""
+
+ParamValue = bool | int | float | str
+Wire = dict[str, Any]
+
+
+class Status(StrEnum):
+    """How a trial ended."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSpec:
+    """All that decides a trial's result, and nothing else.
+
+    Attributes:
+        number: The trial's number in its study, from 0.
+        dataset: Id of a prepared data set.
+        fingerprint: First 16 hex digits of the SHA-256 over that data set's arrays.
+        params: The suggested hyperparameters, by name.
+        seed: Seeds weights, dropout and shuffling: base seed + number.
+        split_seed: Seeds the split into training and validation images: the base seed, so that all trials share it.
+        objective: Name of the metric that is the trial's value.
+        max_epochs: Epochs to train at most.
+        min_epochs: Epochs before early stopping may end the trial.
+        validation_split: Share of the training images held out for validation, in (0, 1).
+        max_parameters: Trainable parameters allowed.
+        max_seconds: Training seconds allowed; 0 means no limit.
+    """
+
+    number: int
+    dataset: str
+    fingerprint: str
+    params: Mapping[str, ParamValue]
+    seed: int
+    split_seed: int
+    objective: str
+    max_epochs: int
+    min_epochs: int
+    validation_split: float
+    max_parameters: int
+    max_seconds: float
+
+    @property
+    def uid(self) -> str:
+        """16 hex digits: the SHA-256 of the wire form. Equal specs have equal uids, in any run and on any machine."""
+        return hashlib.sha256(canonical_json(self.to_wire()).encode()).hexdigest()[:16]
+
+    def to_wire(self) -> Wire:
+        """The spec as plain JSON data."""
+        return {"schema": SCHEMA, **asdict(replace(self, params=dict(self.params)))}
+
+    @classmethod
+    def from_wire(cls, data: object) -> Self:
+        """Read a spec back.
+
+        Raises:
+            ContractMismatch: A field is missing, unknown, of the wrong type or out of range; the message names it.
+        """
+        read = _Reader("request", data)
+        spec = cls(
+            number=read.integer("number", low=0),
+            dataset=read.text("dataset"),
+            fingerprint=read.text("fingerprint"),
+            params=read.params("params"),
+            seed=read.integer("seed", low=0, high=2**32 - 1),
+            split_seed=read.integer("split_seed", low=0, high=2**32 - 1),
+            objective=read.text("objective"),
+            max_epochs=read.integer("max_epochs", low=1),
+            min_epochs=read.integer("min_epochs", low=1),
+            validation_split=read.number("validation_split", low=0.0, high=1.0),
+            max_parameters=read.integer("max_parameters", low=1),
+            max_seconds=read.number("max_seconds", low=0.0),
+        )
+        read.finish()
+        return spec
+
+
+@dataclass(frozen=True, slots=True)
+class TrialProgress:
+    """One finished epoch of a running trial.
+
+    Attributes:
+        number: The trial's number.
+        sequence: Counts the reports of one attempt from 1; a reader keeps the highest and drops the rest.
+        epoch: Epochs finished.
+        max_epochs: Epochs that the trial may run.
+        value: The objective after this epoch, in [0, 1]; None where it is not a finite number.
+        metrics: Loss and accuracy, for training and validation, after this epoch; None where not finite.
+        seconds: Training seconds so far.
+        attempt: Which try of the same spec this is, from 1.
+    """
+
+    number: int
+    sequence: int
+    epoch: int
+    max_epochs: int
+    value: float | None
+    metrics: Mapping[str, float | None]
+    seconds: float
+    attempt: int = 1
+
+    def to_wire(self) -> Wire:
+        """The progress as plain JSON data."""
+        return {"schema": SCHEMA, **asdict(replace(self, metrics=finite(self.metrics)))}
+
+    @classmethod
+    def from_wire(cls, data: object) -> Self:
+        """Read a progress back; raises ContractMismatch naming the field."""
+        read = _Reader("progress", data)
+        progress = cls(
+            number=read.integer("number", low=0),
+            sequence=read.integer("sequence", low=0),
+            epoch=read.integer("epoch", low=0),
+            max_epochs=read.integer("max_epochs", low=1),
+            value=read.unit_or_null("value"),
+            metrics=read.metrics("metrics"),
+            seconds=read.number("seconds", low=0.0),
+            attempt=read.integer("attempt", low=1),
+        )
+        read.finish()
+        return progress
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFailure:
+    """Why a trial failed, in words and as the group it counts under."""
+
+    cause: Cause
+    message: str
+    detail: str = ""
+
+    @classmethod
+    def of(cls, error: TrialError) -> Self:
+        """The failure that an error stands for."""
+        return cls(error.cause, error.message, error.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """How one trial ended.
+
+    Attributes:
+        number: The trial's number.
+        status: How it ended.
+        value: The objective at the best epoch, in [0, 1]; None unless complete.
+        best_epoch: The epoch of that value, from 1; 0 where there is none.
+        epochs: Epochs trained.
+        metrics: All metrics at the best epoch.
+        history: The metrics of every epoch, in order.
+        parameters: Trainable parameters of the model; 0 where it was never built.
+        environment: What the numbers depend on beside the spec: Keras backend and version, device, threads, promise.
+        seconds: Training seconds, without any wait for a process.
+        backend: Name of the backend that ran it.
+        cost: USD.
+        attempts: Tries that it took.
+        error: Why it failed; None unless failed.
+    """
+
+    number: int
+    status: Status
+    value: float | None = None
+    best_epoch: int = 0
+    epochs: int = 0
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    history: tuple[Mapping[str, float | None], ...] = ()
+    parameters: int = 0
+    environment: Mapping[str, ParamValue] = field(default_factory=dict)
+    seconds: float = 0.0
+    backend: str = "local"
+    cost: float = 0.0
+    attempts: int = 1
+    error: TrialFailure | None = None
+
+    def __post_init__(self) -> None:
+        if self.status is Status.COMPLETE:
+            check_value(self.value)
+
+    @classmethod
+    def ended(cls, number: int, status: Status, error: TrialError | None = None, **known: Any) -> Self:
+        """The result of a trial that ended without a value."""
+        return cls(number, status, error=None if error is None else TrialFailure.of(error), **known)
+
+    def to_wire(self) -> Wire:
+        """The result as plain JSON data."""
+        data = asdict(
+            replace(self, metrics=finite(self.metrics), history=tuple(finite(row) for row in self.history)),
+        )
+        return {"schema": SCHEMA, **data, "history": list(data["history"])}
+
+    @classmethod
+    def from_wire(cls, data: object) -> Self:
+        """Read a result back.
+
+        Raises:
+            ContractMismatch: A field is missing, unknown, of the wrong type or out of range; the message names it.
+            TrainingError: Status is complete and the value is not a number in [0, 1].
+        """
+        read = _Reader("response", data)
+        result = cls(
+            number=read.integer("number", low=0),
+            status=read.choice("status", Status),
+            value=read.anything("value"),
+            best_epoch=read.integer("best_epoch", low=0),
+            epochs=read.integer("epochs", low=0),
+            metrics=read.metrics("metrics"),
+            history=read.history("history"),
+            parameters=read.integer("parameters", low=0),
+            environment=read.params("environment"),
+            seconds=read.number("seconds", low=0.0),
+            backend=read.text("backend"),
+            cost=read.number("cost", low=0.0),
+            attempts=read.integer("attempts", low=1),
+            error=read.failure("error"),
+        )
+        read.finish()
+        return result
+
+
+Report = Callable[[TrialProgress], None]
+"""Progress goes up; a stop comes back as TrialCancelled or TrialPruned, raised by the call."""
+
+
+class TrialBackend(Protocol):
+    """The one seam through which trials are run. Implementations are thread-safe: ``run`` is called by many threads."""
+
+    name: str
+
+    def run(self, spec: TrialSpec, report: Report) -> TrialResult:
+        """Run one trial to its end and return its complete result.
+
+        Raises:
+            TrialError: The trial failed; no other trial is touched.
+            TrialStopped: ``report`` raised it, or ``cancel_all`` was called.
+        """
+
+    def cancel_all(self) -> None:
+        """Stop every running trial and refuse new ones; returns at once."""
+
+    def close(self) -> None:
+        """``cancel_all``, then release everything; no process, thread or descriptor of this backend is left."""
+
+
+def check_value(value: object) -> float:
+    """Return ``value`` if it is a finite number in [0, 1].
+
+    Raises:
+        TrainingError: It is anything else: NaN, infinity, text, null, a truth value, out of range.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1:
+        return float(value)
+    raise TrainingError(
+        f"the trial answered {value!r} as its value; it must be a number from 0 to 1.", cause=Cause.BAD_VALUE
+    )
+
+
+def finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The metrics with NaN and infinity, which JSON cannot hold, as None."""
+    return {name: x if x is not None and math.isfinite(x) else None for name, x in metrics.items()}
+
+
+def canonical_json(data: object) -> str:
+    """One text for equal data: sorted keys, no spaces, no NaN."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+class _Reader:
+    """Reads one wire object field by field; every complaint names the object and the field."""
+
+    def __init__(self, what: str, data: object) -> None:
+        self._what = what
+        if not isinstance(data, dict):
+            raise ContractMismatch(f"{what}: expected a JSON object, got {type(data).__name__}.")
+        self._data: Wire = dict(data)
+        schema = self._data.pop("schema", None)
+        if schema != SCHEMA:
+            raise ContractMismatch(
+                f"{what}: schema {schema!r} where this side speaks {SCHEMA}. Redeploy the worker image from the same "
+                f"version of seedpod as the optimizer."
+            )
+
+    def anything(self, name: str) -> Any:
+        if name not in self._data:
+            raise ContractMismatch(f"{self._what}: field {name!r} is missing.")
+        return self._data.pop(name)
+
+    def integer(self, name: str, *, low: int, high: int = 2**53) -> int:
+        value = self.anything(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            self._refuse(name, value, f"a whole number from {low} to {high}")
+        return int(value)
+
+    def number(self, name: str, *, low: float, high: float = 1e12) -> float:
+        value = self.anything(name)
+        if not _is_number(value) or not low <= value <= high:
+            self._refuse(name, value, f"a number from {low} to {high}")
+        return float(value)
+
+    def unit_or_null(self, name: str) -> float | None:
+        value = self.anything(name)
+        if value is not None and (not _is_number(value) or not 0 <= value <= 1):
+            self._refuse(name, value, "a number from 0 to 1, or null")
+        return None if value is None else float(value)
+
+    def text(self, name: str, *, longest: int = 200) -> str:
+        value = self.anything(name)
+        if not isinstance(value, str) or not 0 < len(value) <= longest:
+            self._refuse(name, value, f"a text of 1 to {longest} characters")
+        return str(value)
+
+    def choice(self, name: str, kind: type[Status]) -> Status:
+        value = self.anything(name)
+        if value not in list(kind):
+            self._refuse(name, value, f"one of {', '.join(kind)}")
+        return kind(value)
+
+    def params(self, name: str) -> dict[str, ParamValue]:
+        value = self.anything(name)
+        if not isinstance(value, dict) or not all(_is_param(x) for x in value.values()):
+            self._refuse(name, value, "an object of texts, numbers and truth values")
+        return dict(value)
+
+    def metrics(self, name: str) -> dict[str, float | None]:
+        return self._row(name, self.anything(name))
+
+    def history(self, name: str) -> tuple[dict[str, float | None], ...]:
+        value = self.anything(name)
+        if not isinstance(value, list):
+            self._refuse(name, value, "a list")
+        return tuple(self._row(name, row) for row in value)
+
+    def failure(self, name: str) -> TrialFailure | None:
+        value = self.anything(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict) or value.get("cause") not in list(Cause):
+            self._refuse(name, value, "null, or an object with a known cause")
+        return TrialFailure(Cause(value["cause"]), str(value.get("message", "")), str(value.get("detail", "")))
+
+    def finish(self) -> None:
+        if self._data:
+            raise ContractMismatch(f"{self._what}: unknown field {next(iter(self._data))!r}.")
+
+    def _row(self, name: str, value: object) -> dict[str, float | None]:
+        if not isinstance(value, dict) or not all(x is None or _is_number(x) for x in value.values()):
+            self._refuse(name, value, "an object of numbers and nulls")
+        return {str(key): None if x is None else float(x) for key, x in value.items()}
+
+    def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
+        raise ContractMismatch(f"{self._what}: field {name!r} is {value!r:.80}; it must be {wanted}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_param(value: object) -> bool:
+    return isinstance(value, bool | str) or _is_number(value)
