@@ -1,0 +1,119 @@
+"""Defaults < ``config=FILE.yaml`` < environment < ``key=value``. Nothing is ignored silently.
+
+Values of every layer are checked, also those that a later layer overrides, and all mistakes are reported at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from seedpod.config import command_line
+from seedpod.config.kinds import Raw, unquoted
+from seedpod.config.settings import OptimizationConfig, conflicts, settings
+from seedpod.config.wording import Refused, complaint, did_you_mean, shown
+from seedpod.config.yaml_file import read_yaml
+from seedpod.errors import ConfigError
+
+PREFIX = "SEEDPOD_"
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A config, and where each of its values came from.
+
+    Attributes:
+        config: The settings.
+        origins: By setting, in the order of the fields: ``default``, ``configs/x.yaml:3``,
+            ``environment SEEDPOD_TRIALS`` or ``command line``.
+    """
+
+    config: OptimizationConfig
+    origins: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One value, as one layer gives it."""
+
+    key: str
+    raw: Raw
+    origin: str
+
+
+def load(arguments: Sequence[str], environment: Mapping[str, str]) -> LoadedConfig:
+    """Read all layers.
+
+    Args:
+        arguments: The command line without the program and the command: ``["dataset=mnist", "trials=5"]``.
+        environment: The process environment; only names that start with ``SEEDPOD_`` are looked at.
+
+    Raises:
+        ConfigError: One line for each mistake, in all layers; each says what, where and what to do.
+    """
+    given, complaints = command_line.read_arguments(arguments)
+    path = given.pop(command_line.CONFIG, None)
+    from_file, file_complaints = ([], []) if path is None else _from_file(path)
+    from_environment, environment_complaints = _from_environment(environment)
+    from_arguments = [_Entry(key, text, command_line.WHERE) for key, text in given.items()]
+    complaints += file_complaints + environment_complaints
+    return _merge([*from_file, *from_environment, *from_arguments], complaints)
+
+
+def _merge(entries: Sequence[_Entry], complaints: Sequence[str]) -> LoadedConfig:
+    values: dict[str, Any] = {setting.name: setting.default for setting in settings()}
+    origins = dict.fromkeys(values, DEFAULT)
+    known = {setting.name: setting for setting in settings()}
+    found = list(complaints)
+    refused_keys = set()
+    for entry in entries:
+        try:
+            values[entry.key] = known[entry.key].parse(entry.raw)
+            origins[entry.key] = entry.origin
+        except Refused as refused:
+            found.append(complaint(f"{entry.key}={_typed(entry.raw)}", entry.origin, str(refused)))
+            refused_keys.add(entry.key)
+    found += conflicts({key: value for key, value in values.items() if key not in refused_keys}, origins)
+    if found:
+        raise ConfigError("\n".join(found))
+    return LoadedConfig(OptimizationConfig(**values), MappingProxyType(origins))
+
+
+def _from_file(path: str) -> tuple[list[_Entry], list[str]]:
+    lines, complaints = read_yaml(path)
+    names = [setting.name for setting in settings()]
+    entries: dict[str, _Entry] = {}
+    for key, raw, line in lines:
+        where = f"{shown(path)}:{line}"
+        if key not in names:
+            hint = did_you_mean(key, names, otherwise=command_line.SEE_HELP)
+            complaints.append(complaint(f"{key}: ...", where, f"there is no setting {shown(key)!r}.{hint}"))
+        elif key in entries:
+            why = f"{key} is given twice, first at {entries[key].origin}; keep one."
+            complaints.append(complaint(f"{key}: {_typed(raw)}", where, why))
+        else:
+            entries[key] = _Entry(key, raw, where)
+    return list(entries.values()), complaints
+
+
+def _from_environment(environment: Mapping[str, str]) -> tuple[list[_Entry], list[str]]:
+    names = {PREFIX + setting.name.upper(): setting.name for setting in settings()}
+    entries: list[_Entry] = []
+    complaints: list[str] = []
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(PREFIX):
+            continue
+        what = f"{variable}=..."  # without the value, which may be a password under a wrong name
+        if variable not in names:
+            hint = did_you_mean(variable, names, otherwise=command_line.SEE_HELP)
+            complaints.append(complaint(what, "environment", f"there is no setting for this variable.{hint}"))
+        elif not text.strip():
+            complaints.append(complaint(what, "environment", "the value is empty. Unset it to have the default."))
+        else:
+            entries.append(_Entry(names[variable], unquoted(text), f"environment {variable}"))
+    return entries, complaints
+
+
+def _typed(raw: Raw) -> str:
+    return raw if isinstance(raw, str) else f"[{', '.join(raw)}]"

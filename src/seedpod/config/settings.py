@@ -1,0 +1,200 @@
+"""Every setting of a search: the only source of validation, of ``python optimizer.py help`` and of README's table."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from seedpod.config.kinds import Choice, Number, Option, Several, Truth, Whole
+from seedpod.config.setting import Setting, about
+from seedpod.config.texts import DatasetName, Folder, RunName, Text
+from seedpod.config.wording import Refused, complaint, located
+from seedpod.errors import ConfigError
+
+SEARCH, TRAINING, MACHINE, RUNPOD, FILES = "Search", "Training", "This machine", "RunPod workers", "Files"
+
+# What settings and options wait for. Removing an `awaits=` below opens that setting, and nothing else is needed.
+_REMOTE = "trials on RunPod workers"
+_MORE_OBJECTIVES = "objectives other than val_accuracy"
+_MORE_SAMPLERS = "samplers other than tpe and random"
+_HEALTH = "the health of trained networks as part of the search"
+_STORAGE = "studies outside the run's own folder"
+
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
+MAX_TRIALS = 100_000
+MAX_SEED = 2**32 - 1 - MAX_TRIALS  # a trial's seed is the base seed + its number, and seeds have 32 bits
+_MAX_EPOCHS = 1000
+_MAX_WORKERS = 512
+_WEEK = 7 * 24 * 3600  # seconds; RunPod's longest executionTimeout
+
+_ACTIVATIONS = tuple(Option(name) for name in ("relu", "leaky_relu", "swish", "gelu"))
+_MODES = (Option("simple"), Option("health", awaits=_HEALTH))
+_OPTIMIZE_FOR = (
+    Option("val_accuracy"),
+    Option("val_loss", awaits=_MORE_OBJECTIVES),
+    Option("macro_f1", awaits=_MORE_OBJECTIVES),
+    Option("balanced_accuracy", awaits=_MORE_OBJECTIVES),
+    Option("inference_latency", awaits=_MORE_OBJECTIVES),
+    Option("model_size", awaits=_MORE_OBJECTIVES),
+    Option("training_time", awaits=_MORE_OBJECTIVES),
+)
+_SAMPLERS = (
+    Option("tpe"),
+    Option("random"),
+    Option("gp", awaits=_MORE_SAMPLERS),
+    Option("cmaes", awaits=_MORE_SAMPLERS),
+    Option("grid", awaits=_MORE_SAMPLERS),
+    Option("nsga2", awaits=_MORE_SAMPLERS),
+    Option("qmc", awaits=_MORE_SAMPLERS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizationConfig:
+    """All that the user decides about a search. Valid, or not made at all.
+
+    Raises:
+        ConfigError: A value has the wrong type, is out of range, does not go with another or awaits later work; one
+            line for each mistake.
+    """
+
+    dataset: str = field(default="digits", metadata=about(SEARCH, DatasetName(DATASETS), "the images to learn from"))
+    mode: str = field(default="simple", metadata=about(SEARCH, Choice(_MODES), "what a trial is judged by"))
+    trials: int = field(default=20, metadata=about(SEARCH, Whole(1, MAX_TRIALS, "trials"), "how many models to train"))
+    optimize_for: str = field(
+        default="val_accuracy", metadata=about(SEARCH, Choice(_OPTIMIZE_FOR), "the metric to make as good as possible")
+    )
+    sampler: str = field(
+        default="tpe", metadata=about(SEARCH, Choice(_SAMPLERS), "how the next trial's hyperparameters are chosen")
+    )
+    startup_trials: int = field(
+        default=10,
+        metadata=about(SEARCH, Whole(1, MAX_TRIALS, "trials"), "random trials before tpe starts to learn from them"),
+    )
+    random_seed: int = field(
+        default=42, metadata=about(SEARCH, Whole(0, MAX_SEED), "same seed and settings, same search")
+    )
+    timeout_hours: float = field(
+        default=0.0,
+        metadata=about(SEARCH, Number(0, 8760, "hours"), "no new trial starts after this time; 0 is no limit"),
+    )
+    max_epochs_per_trial: int = field(
+        default=20, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "a trial trains no longer than this")
+    )
+    min_epochs_per_trial: int = field(
+        default=5, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "early stopping waits for this")
+    )
+    validation_split: float = field(
+        default=0.2,
+        metadata=about(TRAINING, Number(0.01, 0.5), "share of the training images held out to judge trials"),
+    )
+    activation: tuple[str, ...] = field(
+        default=(), metadata=about(TRAINING, Several(_ACTIVATIONS), "search among these alone; [] searches all")
+    )
+    max_training_time_minutes: float = field(
+        default=0.0,
+        metadata=about(TRAINING, Number(0, 10_080, "minutes"), "a trial over this time fails alone; 0 is no limit"),
+    )
+    max_parameters: int = field(
+        default=10_000_000,
+        metadata=about(
+            TRAINING, Whole(1, 10**12, "trainable parameters"), "a larger model is refused before it trains"
+        ),
+    )
+    trial_retries: int = field(
+        default=2,
+        metadata=about(
+            TRAINING, Whole(0, 10, "tries"), "how often a trial that its worker lost runs again", awaits=_REMOTE
+        ),
+    )
+    local_workers: int | Literal["auto"] = field(
+        default=1,
+        metadata=about(
+            MACHINE,
+            Whole(1, _MAX_WORKERS, "trials", words=("auto",)),
+            "trials at once on this machine; auto fits its cores",
+        ),
+    )
+    use_runpod_service: bool = field(
+        default=False, metadata=about(RUNPOD, Truth(), "train on a RunPod serverless endpoint", awaits=_REMOTE)
+    )
+    runpod_service_endpoint: str = field(
+        default="", metadata=about(RUNPOD, Text(), "the endpoint's id or address", awaits=_REMOTE)
+    )
+    runpod_service_timeout: int = field(
+        default=3600,
+        metadata=about(RUNPOD, Whole(5, _WEEK, "seconds"), "a job over this time is given up", awaits=_REMOTE),
+    )
+    runpod_service_fallback_local: bool = field(
+        default=True, metadata=about(RUNPOD, Truth(), "go on locally when the endpoint fails", awaits=_REMOTE)
+    )
+    concurrent: bool = field(
+        default=True, metadata=about(RUNPOD, Truth(), "run several remote trials at once", awaits=_REMOTE)
+    )
+    concurrent_workers: int = field(
+        default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once", awaits=_REMOTE)
+    )
+    run_name: str = field(
+        default="", metadata=about(FILES, RunName(), "this run's folder; '' makes a name from data set and time")
+    )
+    results_dir: str = field(default="results", metadata=about(FILES, Folder(), "where the runs' folders are"))
+    cache_dir: str = field(
+        default="~/.cache/seedpod", metadata=about(FILES, Folder(), "where prepared data sets are kept, for all runs")
+    )
+    storage: str = field(
+        default="",
+        metadata=about(FILES, Text(), "where the study is kept; '' is a journal in the run's folder", awaits=_STORAGE),
+    )
+
+    def __post_init__(self) -> None:
+        values = {setting.name: getattr(self, setting.name) for setting in settings()}
+        refusals = dict(_refusals(values))
+        sound = {name: value for name, value in values.items() if name not in refusals}
+        found = [*refusals.values(), *conflicts(sound, {})]
+        if found:
+            raise ConfigError("\n".join(found))
+
+
+@cache
+def settings() -> tuple[Setting, ...]:
+    """Every setting, in the order of the fields."""
+    return tuple(Setting(each.name, each.default, **each.metadata) for each in fields(OptimizationConfig))
+
+
+def _refusals(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and complaint for each value that its own setting does not take."""
+    for setting in settings():
+        try:
+            setting.check(values[setting.name])
+        except Refused as refused:
+            yield setting.name, complaint(f"{setting.name}={values[setting.name]!r}", "", str(refused))
+
+
+def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with valid values as a whole: among each other and on this machine.
+
+    Rules about settings that ``values`` lacks are skipped: those have their own complaint.
+    """
+    low, high = values.get("min_epochs_per_trial"), values.get("max_epochs_per_trial")
+    if isinstance(low, int) and isinstance(high, int) and low > high:
+        other = located(f"max_epochs_per_trial={high}", origins.get("max_epochs_per_trial", ""))
+        yield complaint(
+            f"min_epochs_per_trial={low}",
+            origins.get("min_epochs_per_trial", ""),
+            f"is more than {other}; lower the first or raise the second.",
+        )
+    dataset = values.get("dataset")
+    if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):
+        yield complaint(
+            f"dataset={dataset}",
+            origins.get("dataset", ""),
+            f"there is no such file. Check the path, or use one of {', '.join(DATASETS)}.",
+        )
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):  # name too long, no permission, no home folder, NUL
+        return False

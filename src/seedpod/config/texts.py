@@ -1,0 +1,100 @@
+"""The kinds of setting that hold free text: names and paths. Always one printable line."""
+# ruff: noqa: D102  # the overriding methods mean what Kind says
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from seedpod.config.kinds import Kind
+from seedpod.config.wording import Refused, did_you_mean, joined, shown
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_PLAIN_YAML = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[a-z][a-z0-9_./-]*", re.IGNORECASE | re.ASCII)
+_LONGEST = 1000  # characters of a path or an address
+
+
+class _Line(Kind):
+    """One line of printable text."""
+
+    __slots__ = ()
+
+    def show(self, value: Any) -> str:
+        # Only quotes keep an empty text, white space at the ends, or quotes of the text's own.
+        bare = value and value == value.strip() and value[0] not in "'\""
+        return str(value) if bare else f"'{value}'"
+
+    def to_yaml(self, value: Any) -> str:
+        # Printable text needs no escape between single quotes but for the quote itself.
+        return str(value) if _PLAIN_YAML.fullmatch(value) else "'" + str(value).replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class Text(_Line):
+    """Any text, also the empty one."""
+
+    @property
+    def wanted(self) -> str:
+        return f"one line of up to {_LONGEST:_} printable characters"
+
+    def check(self, value: object) -> None:
+        if not _is_line(value):
+            raise self._refuse()
+
+
+@dataclass(frozen=True, slots=True)
+class RunName(_Line):
+    """A folder's name that is safe on every file system and in every shell; empty where none is wished."""
+
+    @property
+    def wanted(self) -> str:
+        return "up to 100 letters, digits, dots, dashes and underscores, not starting with a dot or a dash"
+
+    def check(self, value: object) -> None:
+        if value != "" and not (isinstance(value, str) and _FILE_NAME.fullmatch(value)):
+            raise self._refuse()
+
+
+@dataclass(frozen=True, slots=True)
+class Folder(_Line):
+    """A folder's path; ``~/`` is the home folder and is expanded where the path is used."""
+
+    @property
+    def wanted(self) -> str:
+        return "a folder's path"
+
+    def check(self, value: object) -> None:
+        if not value or not _is_line(value):
+            raise self._refuse()
+        _check_home(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetName(_Line):
+    """The name of a data set that seedpod knows, in any case, or a path ending in ``.npz``."""
+
+    names: tuple[str, ...]
+
+    @property
+    def wanted(self) -> str:
+        return joined((*self.names, "a path ending in .npz"))
+
+    def _parse(self, text: str) -> str:
+        word = text.strip().casefold()
+        return word if word in self.names else text
+
+    def check(self, value: object) -> None:
+        if value in self.names:
+            return
+        if not _is_line(value) or not str(value).endswith(".npz"):
+            raise self._refuse(did_you_mean(str(value), self.names))
+        _check_home(str(value))
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST and value.isprintable()
+
+
+def _check_home(path: str) -> None:
+    head = path.split("/", 1)[0]
+    if head.startswith("~") and head != "~":
+        raise Refused(f"{shown(head)} is not expanded; write that home folder out in full.")

@@ -1,0 +1,54 @@
+"""How complaints about settings are worded: what, where, what to do next."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+LONGEST = 200
+"""Characters of a user's own text that a complaint repeats: most paths in full."""
+
+
+class Refused(Exception):
+    """A value that a setting does not take; the message is the part of the complaint that says why."""
+
+
+def shown(text: object) -> str:
+    """A user's text on one line: control characters escaped, the end of a long one cut off."""
+    line = str(text)
+    if not line.isprintable():
+        line = line.encode("unicode_escape", "backslashreplace").decode("ascii")
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+
+
+def complaint(what: object, where: str, why: str) -> str:
+    """One line: ``what (where): why``."""
+    return f"{located(what, where)}: {why}"
+
+
+def located(what: object, where: str) -> str:
+    """``what (where)``; ``what`` alone where the value comes from code."""
+    return f"{shown(what)} ({where})" if where else shown(what)
+
+
+def nearest(text: str, known: Iterable[str]) -> str | None:
+    """The known word that ``text`` is most like, or the only one that it is a part of: seed is random_seed."""
+    by_case = {word.casefold(): word for word in known}
+    typed = text.strip().casefold().replace("-", "_")
+    found = get_close_matches(typed, by_case, n=1)
+    if not found:
+        holders = [word for word in by_case if f"_{typed}_" in f"_{word}_"]
+        found = holders if len(holders) == 1 else []
+    return by_case[found[0]] if found else None
+
+
+def did_you_mean(text: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """A sentence to append, with its leading space; ``otherwise`` where nothing is close."""
+    word = nearest(text, known)
+    if word is not None:
+        return f" Did you mean {word}?"
+    return f" {otherwise}" if otherwise else ""
+
+
+def joined(words: Iterable[str], last: str = "or") -> str:
+    """``a, b or c``."""
+    *head, tail = words
+    return f"{', '.join(head)} {last} {tail}" if head else tail

@@ -1,0 +1,251 @@
+"""TrainerPool: warm trainer processes, one trial in each at a time. Killing a process is cancelling its trial.
+
+::
+
+    trial threads                    TrainerPool                          trainer processes
+    ─────────────                    ───────────                          ─────────────────
+    run(spec, report) ── borrow ──▶  Guarded[_State]                      python -m seedpod.training.process
+                                          ▲ ready, ended ──────────────┐
+        TrainerProcess.run ───────── {"run": spec} ──▶ stdin ─────────▶│  train(spec)
+        report(progress) ◀── inbox ◀── reading thread ◀── stdout ◀─────┤  progress, result, failed, stopped
+        result, or the error          ◀── tail thread ◀── stderr ◀─────┘  whatever libraries print
+                                     keeper thread: spawns up to processes + standby, buries the dead
+
+Every process is made by the keeper thread, because Linux's parent-death signal follows the thread that forked. One
+reading thread a process turns its messages, its end and cancellations into items of one inbox, so that a trial thread
+waits in one place for all of them.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import seedpod
+from seedpod.errors import Cause, TrainingError, TrialCancelled
+from seedpod.guarded import Guarded
+from seedpod.training.child import NeverStarted, PoolLimits, TrainerProcess
+from seedpod.training.runtime import configure_environment
+from seedpod.trial import Report, TrialResult, TrialSpec
+
+KERAS_TRAINER = "seedpod.training.process:keras_trainer"
+STANDBY = 1
+"""Processes kept warm beyond those that may run: the next one after a death or a recycling costs no import."""
+FAILED_STARTS = 3
+"""Processes in a row that may die before they are ready; then the pool gives up."""
+
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """What the pool knows of one process; guarded by the pool's lock."""
+
+    process: TrainerProcess
+    uid: str = ""  # of the trial that runs in it
+    ready: bool = False
+    ended: bool = False
+    retired: bool = False  # its end is wanted
+
+    @property
+    def idle(self) -> bool:
+        return not (self.uid or self.ended or self.retired)
+
+
+@dataclass(slots=True)
+class _State:
+    seats: list[_Seat] = field(default_factory=list)
+    failed_starts: int = 0
+    broken: str | None = None  # the last output of a process that never became ready
+    closed: bool = False
+
+    def seat_of(self, process: TrainerProcess) -> _Seat:
+        return next(seat for seat in self.seats if seat.process is process)
+
+
+class TrainerPool:
+    """Runs trials in warm processes. Thread-safe; ``run`` blocks its caller.
+
+    Args:
+        processes: Trials at once.
+        cache_dir: Where the prepared data sets are.
+        limits: When to recycle, stop waiting and kill.
+        trainer: ``module:factory`` of what the processes run.
+        environment: Environment variables of the processes; the caller's own by default.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        cache_dir: Path,
+        *,
+        limits: PoolLimits | None = None,
+        trainer: str = KERAS_TRAINER,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._target = processes
+        self._limits = limits or PoolLimits()
+        schedulers = max(1, (os.cpu_count() or 1) // processes)
+        self._command = [sys.executable, "-m", "seedpod.training.process", trainer, str(cache_dir), str(schedulers)]
+        self._environment = _process_environment(environment)
+        self._state = Guarded(_State())
+        self._keeper = threading.Thread(target=self._keep, daemon=True, name="trainer-keeper")
+        self._keeper.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, spec: TrialSpec, report: Report) -> TrialResult:
+        """Run one trial in a process of its own; waits for a free one.
+
+        Raises:
+            TrainingError: The trial failed: its own reason, or PROCESS_DIED, DEADLINE, PROCESS_START.
+            TrialStopped: ``report`` raised it, or ``cancel``, ``cancel_all`` or ``close`` was called.
+        """
+        while True:
+            process = self._borrow(spec.uid)
+            try:
+                return process.run(spec, report)
+            except NeverStarted:
+                continue  # _borrow raises once processes keep dying at their start
+            except TrainingError as error:
+                if error.cause is Cause.PROCESS_DIED and self._closed():
+                    raise TrialCancelled("the trainer pool was closed") from error
+                raise
+            finally:
+                self._give_back(process)
+
+    def cancel(self, uid: str) -> None:
+        """Stop the trial with this uid, between batches or by force; returns at once, also where there is none."""
+        with self._state.locked() as state:
+            processes = [seat.process for seat in state.seats if seat.uid == uid]
+        for process in processes:
+            process.cancel(uid)
+
+    def cancel_all(self) -> None:
+        """Stop every running trial and refuse new ones; returns at once."""
+        with self._state.locked() as state:
+            state.closed = True
+            running = [(seat.process, seat.uid) for seat in state.seats if seat.uid]
+        for process, uid in running:
+            process.cancel(uid)
+
+    def close(self) -> None:
+        """End every process, running trials included; returns when no process is left."""
+        with self._state.locked() as state:
+            state.closed = True
+            processes = [seat.process for seat in state.seats]
+        for process in processes:
+            process.kill()
+        self._keeper.join()
+
+    def pids(self, *, running: bool = False) -> list[int]:
+        """Process ids of the living processes, or of those alone that run a trial."""
+        with self._state.locked() as state:
+            return [seat.process.pid for seat in state.seats if seat.uid or not (running or seat.ended)]
+
+    def wait_until_ready(self, timeout: float) -> bool:
+        """Block until as many processes as trials at once are ready; False where that took longer, or cannot be."""
+
+        def settled(state: _State) -> bool | None:
+            ready = sum(seat.ready and not seat.ended for seat in state.seats)
+            return ready >= self._target if state.broken is not None or ready >= self._target else None
+
+        return bool(self._state.wait_for(settled, timeout))
+
+    def _closed(self) -> bool:
+        with self._state.locked() as state:
+            return state.closed
+
+    def _borrow(self, uid: str) -> TrainerProcess:
+        def take(state: _State) -> _Seat | str | None:
+            if state.closed:
+                return "closed"
+            if state.broken is not None:
+                return state.broken
+            idle = [seat for seat in state.seats if seat.idle]
+            if not idle or sum(bool(seat.uid) for seat in state.seats) >= self._target:
+                return None
+            seat = next((seat for seat in idle if seat.ready), idle[0])
+            seat.uid = uid
+            return seat
+
+        found = self._state.wait_for(take)
+        if isinstance(found, _Seat):
+            return found.process
+        if found == "closed":
+            raise TrialCancelled("the trainer pool is closed")
+        raise TrainingError(
+            f"no trainer process starts: {FAILED_STARTS} in a row died before they were ready. The end of the last "
+            f"one's output: {' '.join(str(found).split())[-300:] or 'nothing'}.",
+            cause=Cause.PROCESS_START,
+            detail=str(found),
+        )
+
+    def _give_back(self, process: TrainerProcess) -> None:
+        worn = process.worn
+        with self._state.locked() as state:
+            seat = state.seat_of(process)
+            seat.uid = ""
+            seat.retired = seat.retired or worn
+        if worn:
+            process.kill()
+
+    def _heard(self, process: TrainerProcess, what: str) -> None:
+        with self._state.locked() as state:
+            seat = state.seat_of(process)
+            if what == "ready":
+                seat.ready, state.failed_starts = True, 0
+                return
+            seat.ended = True
+            if not (seat.ready or seat.retired or state.closed):
+                state.failed_starts += 1
+                if state.failed_starts >= FAILED_STARTS:
+                    state.broken = process.tail()
+
+    def _keep(self) -> None:
+        """Keep ``processes`` + a standby alive until the pool is closed and the last of them is gone."""
+        while (task := self._state.wait_for(self._next_task)) != "done":
+            if isinstance(task, _Seat):
+                task.process.bury()
+                with self._state.locked() as state:
+                    state.seats.remove(task)
+            else:
+                self._spawn()
+
+    def _next_task(self, state: _State) -> _Seat | str | None:
+        gone = next((seat for seat in state.seats if seat.ended and not seat.uid), None)
+        if gone is not None:
+            return gone
+        if state.closed:
+            return None if state.seats else "done"
+        lasting = [seat for seat in state.seats if not (seat.retired or seat.ended)]
+        all_ready = len(lasting) >= self._target and all(seat.ready for seat in lasting)
+        wanted = self._target + (STANDBY if all_ready else 0)  # a standby's import must not slow the first trials
+        return "spawn" if len(lasting) < wanted and state.broken is None else None
+
+    def _spawn(self) -> None:
+        try:
+            process = TrainerProcess([*self._command, str(os.getpid())], self._environment, self._limits, self._heard)
+        except OSError as error:
+            with self._state.locked() as state:
+                state.broken = f"cannot start a process: {error}"
+            return
+        with self._state.locked() as state:
+            state.seats.append(_Seat(process))
+            closed = state.closed
+        process.listen()
+        if closed:
+            process.kill()
+
+
+def _process_environment(environment: Mapping[str, str] | None) -> dict[str, str]:
+    """The processes' environment: threads fixed, this very seedpod importable."""
+    given = dict(os.environ if environment is None else environment)
+    source = str(Path(seedpod.__file__).parents[1])
+    paths = [source, *[p for p in given.get("PYTHONPATH", "").split(os.pathsep) if p]]
+    return configure_environment({**given, "PYTHONPATH": os.pathsep.join(paths)})

@@ -1,0 +1,168 @@
+"""The main program of a trainer process: ``python -m seedpod.training.process``, started by ``TrainerPool``.
+
+Speaks JSON lines, one object a line. Standard input brings ``{"run": <spec>, "turn": n}`` and ``{"stop": n}``; its end
+ends the process, also in the middle of a trial, so that no trainer outlives its pool. Standard output carries
+``ready``, ``started``, ``progress``, ``result``, ``stopped`` and ``failed``. Whatever libraries print goes to standard
+error, of which the pool keeps the end for the record of a process that dies.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, BinaryIO, Protocol
+
+from seedpod.errors import Cause, TrialCancelled, TrialError, TrialStopped
+from seedpod.trial import ParamValue, Report, TrialProgress, TrialResult, TrialSpec
+
+FRAMES = 6
+"""Frames of a traceback that go into a failure's detail."""
+
+
+class TrainerLike(Protocol):
+    """What a trainer process runs: ``seedpod.training.trainer.Trainer``, or a small stand-in of a test."""
+
+    def train(self, spec: TrialSpec, report: Report, check: Callable[[], None]) -> TrialResult:
+        """See ``seedpod.training.trainer.Trainer.train``."""
+
+
+class Wire:
+    """Writes messages; used by one thread only."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def send(self, kind: str, **body: Any) -> None:
+        """Write one message and flush it."""
+        self._stream.write(json.dumps({"kind": kind, **body}, allow_nan=False).encode() + b"\n")
+        self._stream.flush()
+
+
+class Commands:
+    """Reads standard input in a thread of its own, so that a stop is seen while a trial runs."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._specs: SimpleQueue[tuple[Any, int]] = SimpleQueue()
+        self._turn = 0
+        # Written by the reading thread, read by the training one: an attribute's assignment is atomic. A turn and not a
+        # flag, so that a stop can neither hit the trial after the one it was meant for nor be lost before it begins.
+        self._stopped_turn = 0
+        threading.Thread(target=self._read, daemon=True, name="commands").start()
+
+    def next_spec(self) -> Any:
+        """Block until the pool sends a spec; the wire form of it."""
+        spec, self._turn = self._specs.get()
+        return spec
+
+    def check(self) -> None:
+        """Raise TrialCancelled where the pool has asked the running trial to stop."""
+        if self._stopped_turn == self._turn:
+            raise TrialCancelled("stopped by the pool")
+
+    def _read(self) -> None:
+        # A pipe that breaks in the middle of a line ends like one that was closed.
+        with contextlib.suppress(ValueError, OSError):
+            for line in self._stream:
+                command = json.loads(line)
+                if "run" in command:
+                    self._specs.put((command["run"], command["turn"]))
+                else:
+                    self._stopped_turn = command["stop"]
+        # The pool is gone or has retired this process: nothing here is worth a slow goodbye.
+        os._exit(0)
+
+
+def run_trial(trainer: TrainerLike, data: Any, commands: Commands, wire: Wire) -> None:
+    """Train one spec and send how it ended."""
+
+    def report(progress: TrialProgress) -> None:
+        wire.send("progress", progress=progress.to_wire())
+        commands.check()
+
+    try:
+        wire.send("started")
+        result = trainer.train(TrialSpec.from_wire(data), report, commands.check)
+        answer = result.to_wire()
+    except TrialStopped:
+        wire.send("stopped")
+    except TrialError as error:
+        wire.send("failed", cause=error.cause, message=error.message, detail=error.detail)
+    except Exception as error:  # noqa: BLE001 - a library's exception fails its trial alone and is told in full
+        wire.send("failed", cause=Cause.EXCEPTION, message=_one_line(error), detail=_last_frames(error))
+    else:
+        wire.send("result", result=answer, memory_mb=resident_mb())
+
+
+def resident_mb() -> float:
+    """Resident memory of this process in MB; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask Linux to kill this process when the pool's process dies, even while it hangs in native code."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(0)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def _last_frames(error: Exception) -> str:
+    return "".join(traceback.format_exception(error, limit=-FRAMES))[-4000:]
+
+
+def _trainer(name: str, cache_dir: str, schedulers: int) -> TrainerLike:
+    """Make the trainer named ``module:factory``; the factory takes the cache folder and the schedulers."""
+    module, _, factory = name.partition(":")
+    made: TrainerLike = getattr(importlib.import_module(module), factory)(Path(cache_dir), schedulers)
+    return made
+
+
+def keras_trainer(cache_dir: Path, schedulers: int) -> TrainerLike:
+    """The real trainer; imports Keras, 2 to 4 seconds."""
+    from seedpod.training import runtime
+
+    environment: dict[str, ParamValue] = runtime.configure_backend(schedulers)
+    from seedpod.training.trainer import Trainer
+
+    return Trainer(cache_dir, environment)
+
+
+def main(arguments: list[str]) -> None:
+    """Run until standard input ends; arguments are the trainer's name, cache folder, schedulers, and the pool's pid."""
+    name, cache_dir, schedulers, parent = arguments
+    die_with_parent(int(parent))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
+    wire = Wire(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
+    commands = Commands(sys.stdin.buffer)
+    trainer = _trainer(name, cache_dir, int(schedulers))
+    wire.send("ready")
+    while True:
+        run_trial(trainer, commands.next_spec(), commands, wire)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except BaseException as error:  # noqa: BLE001 - the reading thread holds standard input: leave without a shutdown
+        traceback.print_exception(error, limit=-FRAMES)
+        sys.stderr.flush()
+        os._exit(1)

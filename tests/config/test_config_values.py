@@ -1,0 +1,226 @@
+"""Values: text as people type it, ranges, rules among settings, and settings that are not built yet."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seedpod.config import OptimizationConfig, Setting, load, settings
+from seedpod.config.kinds import Option
+from seedpod.config.wording import Refused
+from seedpod.errors import ConfigError
+
+EVERY = pytest.mark.parametrize("setting", settings(), ids=lambda setting: setting.name)
+OTHER_VALUES: dict[type, Callable[[Any], Any]] = {
+    bool: lambda value: not value,
+    int: lambda value: value + 1,
+    str: lambda _: "elsewhere",
+}
+
+
+def named(name: str) -> Setting:
+    return next(setting for setting in settings() if setting.name == name)
+
+
+def one(argument: str) -> Any:
+    """The value of the one setting that a command line gives."""
+    return getattr(load([argument], {}).config, argument.split("=", maxsplit=1)[0])
+
+
+@EVERY
+def test_default_is_valid(setting: Setting) -> None:
+    """Every default is a value that its own setting takes, typed or in code."""
+    setting.check(setting.default)
+    text = setting.kind.show(setting.default).strip("'")
+    assert setting.parse(text) == setting.default
+
+
+@EVERY
+def test_every_setting_describes_itself(setting: Setting) -> None:
+    """Every setting has a group, a line of help and a sentence on the values that it takes."""
+    assert setting.group
+    assert setting.help
+    assert "\n" not in setting.help
+    assert setting.kind.wanted
+
+
+@given(st.integers(0, 2**32 - 1 - 100_000))
+def test_whole_numbers_in_every_spelling(number: int) -> None:
+    """Zeros in front, underscores, a sign and an integral exponent all spell the same whole number."""
+    spellings = [f"{number}", f"00{number}", f"{number:_}", f"+{number}", f"{number}.0", f"{number}e0", f"'{number}'"]
+    assert {one(f"random_seed={text}") for text in spellings} == {number}
+
+
+@given(st.floats(0.01, 0.5))
+def test_fractions_in_every_spelling(number: float) -> None:
+    """Plain, scientific and upper-case spellings of a fraction are equal to the last bit."""
+    spellings = [repr(number), f"{number:.17e}", f"{number:.17E}", f" {number!r} ", f'"{number!r}"']
+    assert {one(f"validation_split={text}") for text in spellings} == {number}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e3", 1000), ("1_000", 1000), ("08", 8), ("2.0", 2), ("1E2", 100), (" 7 ", 7)],
+)
+def test_whole_number_examples(text: str, value: int) -> None:
+    """Spellings that people use for whole numbers are read as such."""
+    assert one(f"trials={text}") == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["20.5", "nan", "inf", "1e999", "0x10", "1__0", "_1", "1 0", "five", "٣", "1e-3", "9" * 5000, "--5", "5;"],
+)
+def test_not_whole_numbers(text: str) -> None:
+    """What is not a whole number is refused with the range."""
+    with pytest.raises(ConfigError, match="must be a whole number of trials from 1 to 100_000"):
+        load([f"trials={text}"], {})
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "0,2", "20%", "0.009", "0.51", "."])
+def test_not_fractions(text: str) -> None:
+    """NaN, infinity, decimal commas and shares out of range are refused with the range."""
+    with pytest.raises(ConfigError, match=r"must be a number from 0\.01 to 0\.5"):
+        load([f"validation_split={text}"], {})
+
+
+@pytest.mark.parametrize("text", ["yes", "true", "on", "1", "YES", "True", "oN"])
+def test_yes(text: str) -> None:
+    """Every spelling of yes is true."""
+    assert named("concurrent").parse(text) is True
+
+
+@pytest.mark.parametrize("text", ["no", "false", "off", "0", "NO", "False", "oFF"])
+def test_no(text: str) -> None:
+    """Every spelling of no is false."""
+    assert named("use_runpod_service").parse(text) is False
+
+
+@pytest.mark.parametrize(
+    "text", ["relu,gelu", "[relu, gelu]", "[relu,gelu]", "ReLU, GELU", "['relu', \"gelu\"]", "'relu,gelu'"]
+)
+def test_lists(text: str) -> None:
+    """A list is typed with commas, and with or without brackets and quotes; its order is kept."""
+    assert one(f"activation={text}") == ("relu", "gelu")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("activation=relu", ("relu",)),
+        ("activation=[]", ()),
+        ("sampler=RANDOM", "random"),
+        ("dataset=MNIST", "mnist"),
+        ("local_workers=Auto", "auto"),
+        ("local_workers=3", 3),
+        ("run_name=''", ""),
+        ("results_dir=a=b=c", "a=b=c"),
+        ("results_dir=' spaced '", " spaced "),
+        ('cache_dir="~/x"', "~/x"),
+        ("timeout_hours=1.5", 1.5),
+        ("timeout_hours=1e-05", 1e-05),
+        ("timeout_hours=.5", 0.5),
+    ],
+)
+def test_examples(argument: str, value: object) -> None:
+    """Other things that people type mean what they look like."""
+    assert one(argument) == value
+
+
+def test_npz_file_is_a_dataset(tmp_path: Path) -> None:
+    """A path to an existing .npz file is a data set; one to nothing is refused with the path."""
+    path = tmp_path / "own.npz"
+    path.touch()
+    assert one(f"dataset={path}") == str(path)
+    with pytest.raises(ConfigError, match=r"absent\.npz \(command line\): there is no such file"):
+        load([f"dataset={tmp_path / 'absent.npz'}"], {})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"trials": 0}, ["trials=0", "from 1 to 100_000"]),
+        ({"trials": True}, ["trials=True", "whole number"]),
+        ({"trials": "5"}, ["trials='5'", "whole number"]),
+        ({"validation_split": float("nan")}, ["validation_split=nan", "0.01 to 0.5"]),
+        ({"concurrent": 1}, ["concurrent=1", "true or false"]),
+        ({"activation": ["relu"]}, ["activation=", "tuple"]),
+        ({"activation": ("relu", "relu")}, ["relu more than once"]),
+        ({"activation": ("rleu",)}, ["'rleu'", "Did you mean relu?"]),
+        ({"dataset": "minst"}, ["Did you mean mnist?"]),
+        ({"dataset": None}, ["path ending in .npz"]),
+        ({"dataset": "~" + "x" * 400 + "/a.npz"}, ["home folder"]),
+        ({"dataset": "x" * 400 + ".npz"}, ["no such file"]),
+        ({"run_name": ".hidden"}, ["not starting with a dot"]),
+        ({"run_name": "-x"}, ["not starting with a dot or a dash"]),
+        ({"run_name": "a/b"}, ["letters, digits"]),
+        ({"run_name": "a\n"}, ["letters, digits"]),
+        ({"run_name": "x" * 101}, ["100"]),
+        ({"results_dir": ""}, ["a folder's path"]),
+        ({"results_dir": "a\0b"}, ["a folder's path"]),
+        ({"results_dir": "~joe/x"}, ["~joe", "in full"]),
+        ({"random_seed": 2**32 - 100_000}, ["4_294_867_295"]),
+        ({"local_workers": "many"}, ["auto or a whole number"]),
+        ({"max_epochs_per_trial": 4}, ["min_epochs_per_trial=5", "max_epochs_per_trial=4", "lower the first"]),
+    ],
+)
+def test_code_is_checked_like_text(values: dict[str, Any], words: list[str]) -> None:
+    """A config made in code refuses what the command line refuses, in one line that names the setting."""
+    with pytest.raises(ConfigError) as caught:
+        OptimizationConfig(**values)
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert len(message.splitlines()) == 1
+
+
+@EVERY
+def test_awaiting_settings_take_their_default_alone(setting: Setting) -> None:
+    """A setting of later work refuses any other value with the reason, and takes it once ``awaits`` is removed."""
+    if not setting.awaits:
+        return
+    other = OTHER_VALUES[type(setting.default)](setting.default)
+    with pytest.raises(ConfigError, match=f"does not have {setting.name} yet; it awaits {setting.awaits}"):
+        OptimizationConfig(**{setting.name: other})
+    opened = dataclasses.replace(setting, awaits="")
+    assert opened.parse(setting.kind.show(other)) == other
+
+
+def test_what_awaits() -> None:
+    """The settings of remote work and of storage are the ones that await."""
+    assert {setting.name for setting in settings() if setting.awaits} == {
+        "trial_retries",
+        "use_runpod_service",
+        "runpod_service_endpoint",
+        "runpod_service_timeout",
+        "runpod_service_fallback_local",
+        "concurrent",
+        "concurrent_workers",
+        "storage",
+    }
+
+
+@pytest.mark.parametrize("name", ["mode", "optimize_for", "sampler"])
+def test_awaiting_options(name: str) -> None:
+    """A word that can be chosen only later is refused with that reason, and taken once ``awaits`` is removed."""
+    kind: Any = named(name).kind
+    later = [option for option in kind.options if option.awaits]
+    assert later
+    for option in later:
+        with pytest.raises(ConfigError, match=f"does not have {option.name} yet; it awaits {option.awaits}"):
+            load([f"{name}={option.name}"], {})
+    opened = dataclasses.replace(kind, options=tuple(Option(option.name) for option in kind.options))
+    for option in later:
+        opened.check(option.name)
+
+
+@EVERY
+@given(text=st.text())
+def test_any_text_is_a_value_or_refused(setting: Setting, text: str) -> None:
+    """No text makes a setting fail in any other way than by refusing it."""
+    with suppress(Refused):
+        setting.check(setting.parse(text))

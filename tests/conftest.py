@@ -1,0 +1,26 @@
+"""Data that many tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from seedpod.training.datasets import prepare
+
+
+@pytest.fixture(scope="session")
+def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder in which digits is prepared; read it, do not change it."""
+    cache_dir = tmp_path_factory.mktemp("digits_cache")
+    prepare("digits", cache_dir)
+    return cache_dir
+
+
+@pytest.fixture(scope="session")
+def mnist_file() -> Path:
+    """The real MNIST in Keras's own format."""
+    beside = Path(__file__).parents[2] / "shared" / "data" / "mnist.npz"
+    path = Path(os.environ.get("SEEDPOD_TEST_MNIST") or beside)
+    if not path.is_file():
+        pytest.skip(f"needs the real MNIST: {path} is missing; set SEEDPOD_TEST_MNIST to an mnist.npz")
+    return path

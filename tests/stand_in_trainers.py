@@ -1,0 +1,101 @@
+"""A small real trainer without Keras: it does what a spec's ``do`` parameter says. Runs inside trainer processes."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from seedpod.errors import Cause, TrainingError
+from seedpod.trial import Report, Status, TrialProgress, TrialResult, TrialSpec
+
+
+def make(cache_dir: Path, schedulers: int) -> "StandInTrainer":
+    return StandInTrainer(cache_dir, schedulers)
+
+
+def broken(_cache_dir: Path, _schedulers: int) -> "StandInTrainer":
+    message = "no such accelerator"
+    raise OSError(message)
+
+
+class StandInTrainer:
+    """Trains nothing; its value is a pure function of the spec's seed and parameters."""
+
+    def __init__(self, cache_dir: Path, schedulers: int) -> None:
+        self._cache_dir = cache_dir
+        self._schedulers = schedulers
+
+    def train(self, spec: TrialSpec, report: Report, check: Callable[[], None]) -> TrialResult:
+        do = str(spec.params.get("do", "train"))
+        epochs = int(spec.params.get("epochs", spec.max_epochs))
+        pause = float(spec.params.get("pause", 0.0))
+        history = []
+        for epoch in range(1, epochs + 1):
+            self._pass_time(pause, check)
+            value = value_of(spec) * epoch / epochs
+            history.append({"val_accuracy": value, "val_loss": 1 - value})
+            report(TrialProgress(spec.number, epoch, epoch, epochs, value, history[-1], pause * epoch))
+            if epoch == max(1, epochs // 2):
+                getattr(self, f"_{do}", self._train)()
+        return TrialResult(
+            spec.number,
+            Status.COMPLETE,
+            value=history[-1]["val_accuracy"],
+            best_epoch=epochs,
+            epochs=epochs,
+            metrics=history[-1],
+            history=tuple(history),
+            parameters=100,
+            environment={"pid": os.getpid()},
+            seconds=pause * epochs,
+        )
+
+    def _pass_time(self, seconds: float, check: Callable[[], None]) -> None:
+        end = time.monotonic() + seconds
+        while True:
+            check()
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, 0.01))
+
+    def _train(self) -> None:
+        pass
+
+    def _exit(self) -> None:
+        print("last words", file=sys.stderr, flush=True)
+        os._exit(3)
+
+    def _segfault(self) -> None:
+        ctypes.string_at(0)
+
+    def _kill(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _hang(self) -> None:
+        time.sleep(3600)
+
+    def _hang_in_native_code(self) -> None:
+        # PyDLL keeps the interpreter's lock: no other thread of this process runs any more.
+        ctypes.PyDLL(None).sleep(3600)
+
+    def _raise(self) -> None:
+        message = "a shape that fits nothing"
+        raise ValueError(message)
+
+    def _diverge(self) -> None:
+        message = "the loss became nan"
+        raise TrainingError(message, cause=Cause.DIVERGED)
+
+    def _shout(self) -> None:
+        for _ in range(2000):
+            print("x" * 1000)
+            print("y" * 1000, file=sys.stderr)
+
+
+def value_of(spec: TrialSpec) -> float:
+    """What a spec's training answers: in [0, 1], by its uid alone."""
+    return int(spec.uid[:8], 16) / 0xFFFFFFFF

@@ -1,0 +1,293 @@
+"""TrainerPool under everything that happens to processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from seedpod.errors import Cause, TrainingError, TrialCancelled, TrialPruned
+from seedpod.training.child import PoolLimits
+from seedpod.training.pool import TrainerPool
+from seedpod.trial import ParamValue, Status, TrialProgress, TrialSpec
+
+TESTS = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS)}
+QUICK = PoolLimits(grace=0.5, start=20.0, overtime=0.5)
+
+
+def spec(number: int = 0, *, max_seconds: float = 0.0, **params: ParamValue) -> TrialSpec:
+    return TrialSpec(
+        number=number,
+        dataset="digits",
+        fingerprint="f",
+        params=params,
+        seed=42 + number,
+        split_seed=42,
+        objective="val_accuracy",
+        max_epochs=4,
+        min_epochs=1,
+        validation_split=0.2,
+        max_parameters=1000,
+        max_seconds=max_seconds,
+    )
+
+
+def make_pool(tmp_path: Path, processes: int = 2, limits: PoolLimits = QUICK, trainer: str = "make") -> TrainerPool:
+    return TrainerPool(
+        processes, tmp_path, limits=limits, trainer=f"stand_in_trainers:{trainer}", environment=ENVIRONMENT
+    )
+
+
+@pytest.fixture(name="pool")
+def running_pool(tmp_path: Path) -> Iterator[TrainerPool]:
+    with make_pool(tmp_path) as made:
+        yield made
+
+
+def ignore(_: TrialProgress) -> None:
+    pass
+
+
+def eventually(true: Callable[[], bool], seconds: float = 15.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if true():
+            return True
+        time.sleep(0.02)
+    return true()
+
+
+def test_result_and_progress_come_back(pool: TrainerPool) -> None:
+    """A trial's progress arrives epoch by epoch, in order, and its result after it."""
+    seen: list[TrialProgress] = []
+    result = pool.run(spec(3), seen.append)
+    assert [p.epoch for p in seen] == [1, 2, 3, 4]
+    assert result.status is Status.COMPLETE
+    assert result.number == 3
+    assert result.value == seen[-1].value
+
+
+def test_trials_run_side_by_side_and_never_more(tmp_path: Path) -> None:
+    """With two processes, six trials use exactly two at a time, and they are the same two all along."""
+    running, most = [0], [0]
+    lock = threading.Lock()
+
+    def trial(number: int) -> object:
+        def report(progress: TrialProgress) -> None:
+            with lock:
+                running[0] += (progress.epoch == 1) - (progress.epoch == 4)
+                most[0] = max(most[0], running[0])
+
+        return pool.run(spec(number, pause=0.02), report).environment["pid"]
+
+    with make_pool(tmp_path) as pool, ThreadPoolExecutor(6) as threads:
+        assert pool.wait_until_ready(20)
+        pids = set(threads.map(trial, range(6)))
+    assert most == [2]
+    assert len(pids) <= 3  # two, and the standby where it was ready first
+
+
+@pytest.mark.parametrize(
+    ("do", "said"),
+    [
+        ("exit", "exited with code 3"),
+        ("segfault", "SIGSEGV"),
+        ("kill", "SIGKILL"),
+    ],
+)
+def test_dead_process_fails_its_trial_alone(pool: TrainerPool, do: str, said: str) -> None:
+    """A process that dies fails the one trial in it, with signal or code, while its neighbour completes."""
+    with ThreadPoolExecutor(2) as threads:
+        neighbour = threads.submit(pool.run, spec(1, pause=0.1), ignore)
+        with pytest.raises(TrainingError, match=said) as caught:
+            pool.run(spec(0, do=do), ignore)
+        assert caught.value.cause is Cause.PROCESS_DIED
+        assert neighbour.result().status is Status.COMPLETE
+    assert pool.run(spec(2), ignore).status is Status.COMPLETE
+
+
+def test_last_output_is_kept(pool: TrainerPool) -> None:
+    """What a process printed last is in the failure's detail."""
+    with pytest.raises(TrainingError) as caught:
+        pool.run(spec(do="exit"), ignore)
+    assert "last words" in caught.value.detail
+
+
+def test_exception_keeps_its_frames(pool: TrainerPool) -> None:
+    """An exception in the training code fails its trial with type, message and last frames."""
+    with pytest.raises(TrainingError, match="ValueError: a shape that fits nothing") as caught:
+        pool.run(spec(do="raise"), ignore)
+    assert caught.value.cause is Cause.EXCEPTION
+    assert "stand_in_trainers.py" in caught.value.detail
+
+
+def test_cause_survives_the_pipe(pool: TrainerPool) -> None:
+    """A failure that the trainer names keeps its cause."""
+    with pytest.raises(TrainingError) as caught:
+        pool.run(spec(do="diverge"), ignore)
+    assert caught.value.cause is Cause.DIVERGED
+
+
+@pytest.mark.parametrize("do", ["hang", "hang_in_native_code"])
+def test_hanging_trial_is_killed_after_its_deadline(pool: TrainerPool, do: str) -> None:
+    """A trainer that no longer answers is killed after the trial's own limit and the overtime."""
+    with pytest.raises(TrainingError, match="no longer answered") as caught:
+        pool.run(spec(do=do, max_seconds=0.2), ignore)
+    assert caught.value.cause is Cause.DEADLINE
+    assert pool.run(spec(1), ignore).status is Status.COMPLETE
+
+
+@pytest.mark.parametrize("stop", [TrialCancelled("enough"), TrialPruned("enough")])
+def test_report_can_stop_its_trial(pool: TrainerPool, stop: Exception) -> None:
+    """A stop that the report raises ends the trial between batches and keeps the process warm."""
+
+    def report(_: TrialProgress) -> None:
+        raise stop
+
+    pool.wait_until_ready(20)
+    before = set(pool.pids())
+    with pytest.raises(type(stop)):
+        pool.run(spec(pause=0.05), report)
+    assert before <= set(pool.pids())
+
+
+def test_cancel_reaches_a_hanging_trial(pool: TrainerPool) -> None:
+    """Cancelling a trial that does not listen kills its process after the grace."""
+    wanted = spec(do="hang")
+    with ThreadPoolExecutor(1) as threads:
+        trial = threads.submit(pool.run, wanted, ignore)
+        assert eventually(lambda: bool(pool.pids(running=True)))
+        pool.cancel(wanted.uid)
+        with pytest.raises(TrialCancelled):
+            trial.result(timeout=20)
+
+
+def test_late_cancel_harms_nobody(pool: TrainerPool) -> None:
+    """Cancelling a trial that has ended does not touch the next one in its process."""
+    for number in range(5):
+        pool.run(spec(number), ignore)
+        pool.cancel(spec(number).uid)
+    assert pool.run(spec(9, pause=0.02), ignore).status is Status.COMPLETE
+
+
+def test_output_of_libraries_does_not_disturb_the_wire(pool: TrainerPool) -> None:
+    """Megabytes on standard output and error neither block the trial nor corrupt its messages."""
+    assert pool.run(spec(do="shout"), ignore).status is Status.COMPLETE
+
+
+def test_bug_in_the_report_leaves_no_trial_behind(pool: TrainerPool) -> None:
+    """When the report raises something unexpected, it propagates and the half-done process is replaced."""
+
+    def report(_: TrialProgress) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        pool.run(spec(pause=0.05), report)
+    assert pool.run(spec(1), ignore).status is Status.COMPLETE
+
+
+def test_processes_are_recycled(tmp_path: Path) -> None:
+    """After its number of trials a process is replaced, and the old one is gone."""
+    with make_pool(tmp_path, 1, replace(QUICK, trials=2)) as pool:
+        pids = [pool.run(spec(n), ignore).environment["pid"] for n in range(6)]
+        assert len(set(pids)) == 3
+        assert eventually(lambda: not any(psutil.pid_exists(int(pid)) for pid in pids[:4]))
+
+
+def test_processes_over_the_memory_mark_are_recycled(tmp_path: Path) -> None:
+    """A process that holds more memory than the mark does not run a second trial."""
+    with make_pool(tmp_path, 1, replace(QUICK, memory_mb=1.0)) as pool:
+        assert len({pool.run(spec(n), ignore).environment["pid"] for n in range(3)}) == 3
+
+
+def test_idle_process_that_is_killed_costs_no_trial(pool: TrainerPool) -> None:
+    """A process killed while it waits is replaced without failing anything."""
+    pool.wait_until_ready(20)
+    for pid in pool.pids():
+        os.kill(pid, signal.SIGKILL)
+    assert [pool.run(spec(n), ignore).status for n in range(4)] == [Status.COMPLETE] * 4
+
+
+def test_processes_that_never_start_are_said(tmp_path: Path) -> None:
+    """When no process becomes ready, trials fail with the end of its output instead of waiting for ever."""
+    with make_pool(tmp_path, trainer="broken") as pool:
+        with pytest.raises(TrainingError, match="no such accelerator") as caught:
+            pool.run(spec(), ignore)
+        assert caught.value.cause is Cause.PROCESS_START
+
+
+def test_twenty_kills_in_forty_trials(tmp_path: Path) -> None:
+    """Of forty trials, the twenty whose process is killed fail and the other twenty complete."""
+
+    def trial(number: int) -> str:
+        try:
+            return str(pool.run(spec(number, do="kill" if number % 2 else "train"), ignore).status)
+        except TrainingError as error:
+            return str(error.cause)
+
+    with make_pool(tmp_path, 2) as pool, ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(trial, range(40))) == ["complete", "process_died"] * 20
+
+
+def test_close_leaves_nothing(tmp_path: Path) -> None:
+    """Closing in the middle of trials cancels them and leaves no process, thread or descriptor."""
+    me = psutil.Process()
+    descriptors, threads_before = me.num_fds(), threading.active_count()
+    pool = make_pool(tmp_path, 2)
+    with ThreadPoolExecutor(2) as threads:
+        trials = [threads.submit(pool.run, spec(n, do="hang"), ignore) for n in range(2)]
+        assert eventually(lambda: len(pool.pids(running=True)) == 2)
+        pool.close()
+        for trial in trials:
+            with pytest.raises(TrialCancelled):
+                trial.result(timeout=10)
+    assert pool.pids() == []
+    assert me.children() == []
+    assert threading.active_count() == threads_before
+    assert me.num_fds() == descriptors
+    with pytest.raises(TrialCancelled):
+        pool.run(spec(), ignore)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGABRT])
+@pytest.mark.parametrize("do", ["hang", "hang_in_native_code"])
+def test_no_orphan_when_the_parent_dies(tmp_path: Path, how: signal.Signals, do: str) -> None:
+    """When the pool's process dies by a signal, its trainers die too, hanging ones included."""
+    program = f"""
+        import sys, threading, time
+        from pathlib import Path
+        sys.path.insert(0, {str(TESTS / "training")!r})
+        from test_pool import eventually, ignore, make_pool, spec
+        pool = make_pool(Path({str(tmp_path)!r}), 2)
+        threading.Thread(target=pool.run, args=(spec(do={do!r}), lambda p: print(*pool.pids(), flush=True)),
+                         daemon=True).start()
+        time.sleep(60)
+    """
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    with parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        time.sleep(0.2)
+        parent.send_signal(how)
+        parent.wait(timeout=10)
+    assert pids
+    assert eventually(lambda: not any(_alive(pid) for pid in pids))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
