@@ -1,0 +1,1 @@
+"""TrialBackend, several times: where trials run."""

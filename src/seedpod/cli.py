@@ -1,0 +1,120 @@
+"""The command line: parse, build, run, exit code. Imports nothing heavy before it knows what is asked."""
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TextIO
+
+from seedpod.config import LoadedConfig, help_text, load, origins_text
+from seedpod.errors import ConfigError, SeedpodError
+
+DONE, FAILED, BAD_CONFIG = 0, 1, 2
+INTERRUPTED = 128  # + the signal's number: 130 for Ctrl-C, 143 for SIGTERM
+_HELP_WORDS = {"help", "--help", "-h"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; see ``python optimizer.py help``."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        _never_fail_to_encode(stream)
+    try:
+        return _command(words)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return BAD_CONFIG
+    except SeedpodError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # the reader of a pipe has left, as in `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+
+
+def _command(words: list[str]) -> int:
+    if words and words[0] in _HELP_WORDS:
+        if words[1:]:
+            raise ConfigError(f"help takes no further words; {words[1]!r} is too much.")
+        print(help_text(shutil.get_terminal_size((100, 24)).columns), end="")
+        return DONE
+    if words and words[0] == "config":
+        print(origins_text(load(words[1:], os.environ)), end="")
+        return DONE
+    return _search(load(words, os.environ))
+
+
+def _search(loaded: LoadedConfig) -> int:
+    from seedpod.dashboard.terminal import Terminal
+    from seedpod.optimizer import ModelOptimizer
+    from seedpod.training.runtime import usable_cores
+
+    terminal = Terminal(sys.stdout, usable_cores())
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
+    optimizer = ModelOptimizer(loaded.config, observer=terminal)
+    with _signals(optimizer.stop, terminal.say) as received:
+        try:
+            summary = optimizer.run()
+        except SeedpodError:
+            if received:  # what broke, broke because the run was asked to stop
+                return INTERRUPTED + received[0]
+            raise
+        except Exception:  # noqa: BLE001 - a bug is shown whole, and is an exit code like any other
+            traceback.print_exc()
+            print("This is a bug of seedpod. What is known of the trials is saved.", file=sys.stderr)
+            return FAILED
+        finally:
+            terminal.close()
+    if received:
+        return INTERRUPTED + received[0]
+    return DONE if summary.best is not None else FAILED
+
+
+@contextmanager
+def _signals(stop: Callable[[str], None], say: Callable[[str], None]) -> Iterator[list[int]]:
+    """Turn the first Ctrl-C or SIGTERM into an orderly stop and the second into an end; yields those received."""
+    received: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            # The trainer processes end with this one: their input closes, and Linux signals them.
+            os._exit(INTERRUPTED + number)
+        # In a thread of its own: the interrupted main thread may hold the very locks that stopping needs.
+        threading.Thread(target=_stop, args=(stop, say), daemon=True, name="stopping").start()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(stop: Callable[[str], None], say: Callable[[str], None]) -> None:
+    stop("interrupted")
+    say("Stopping: running trials are cancelled, results are saved. Once more ends at once.")
+
+
+class _Lines(logging.Handler):
+    """Log records as lines above whatever moves on the terminal."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(self.format(record))
+
+
+def _never_fail_to_encode(stream: TextIO) -> None:
+    """A class name in a script that the terminal's encoding lacks becomes a question mark, not a crash."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")

@@ -1,0 +1,124 @@
+"""Facts of a search as short lines of text, the same on every screen. Only characters that cp1252 has."""
+
+from collections.abc import Mapping
+
+from seedpod.board import FinishedTrial, Snapshot
+from seedpod.events import FailureGroup, Plan, Summary
+from seedpod.trial import ParamValue, Status
+
+OBJECTIVES = {"val_accuracy": "validation accuracy"}
+MOST_IMPORTANCES = 5
+_OUTCOMES = {
+    "done": "Done",
+    "timeout": "Stopped at timeout_hours",
+    "error": "Stopped by an error",
+    "bug": "Stopped by a bug of seedpod",
+}
+
+
+def plan_lines(plan: Plan, cores: int) -> list[str]:
+    """What is about to happen."""
+    data, config = plan.data, plan.config
+    height, width, channels = data.image_shape
+    images = f"{sum(data.train_counts):,} images of {height}x{width}x{channels}, {len(data.class_names)} classes"
+    lines = [
+        f"{data.id}: {images}; {config.validation_split:.0%} of them judge the trials",
+        f"{config.trials} trials, {plan.workers} at a time, seed {config.random_seed}, results in {plan.folder}",
+    ]
+    if config.local_workers == 1 and cores > 1:
+        lines.append(f"1 trial at a time on {cores} cores: local_workers=auto runs {cores} at once")
+    return lines
+
+
+def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
+    """One finished trial."""
+    result = trial.result
+    number = f"#{trial.spec.number}"
+    if result.status is not Status.COMPLETE or result.value is None:
+        why = f"{result.error.cause}: {one_line(result.error.message)}" if result.error else ""
+        return f"{number:>5}  {result.status}  {why}".rstrip()
+    best = snapshot.best
+    is_best = best is not None and best.spec.number == trial.spec.number
+    standing = "best so far   " if is_best or best is None else f"best {best.result.value:.4f} #{best.spec.number:<3}"
+    return (
+        f"{number:>5}  {result.value:.4f}  {standing}  {result.epochs:>3}/{trial.spec.max_epochs} epochs "
+        f"{duration(result.seconds):>7}  {params_line(trial.spec.params)}"
+    )
+
+
+def running_line(snapshot: Snapshot) -> str:
+    """The trials that run now."""
+    parts = []
+    for trial in snapshot.running:
+        progress = trial.progress
+        epoch = f"epoch {progress.epoch if progress else 0}/{trial.spec.max_epochs}"
+        value = f" {progress.value:.4f}" if progress and progress.value is not None else ""
+        parts.append(f"#{trial.spec.number} {epoch}{value}")
+    return "   ".join(parts)
+
+
+def params_line(params: Mapping[str, ParamValue]) -> str:
+    """The hyperparameters of a trial, shortened to what one compares."""
+    filters = "-".join(str(params[f"filters_{i}"]) for i in range(int(params.get("conv_layers", 0))))
+    dense = "-".join(str(params[f"dense_units_{i}"]) for i in range(int(params.get("dense_layers", 0))))
+    words = [
+        f"conv {filters}" if filters else "",
+        f"k{params['kernel_size']}" if "kernel_size" in params else "",
+        f"dense {dense}" if dense else "",
+        str(params.get("activation", "")),
+        "bn" if params.get("batch_norm") else "",
+        str(params.get("optimizer", "")),
+        f"lr {float(params['learning_rate']):.1e}" if "learning_rate" in params else "",
+        f"batch {params['batch_size']}" if "batch_size" in params else "",
+    ]
+    return " ".join(word for word in words if word)
+
+
+def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
+    """The end of a search: (style, line) pairs; the style is ``good``, ``bad`` or empty."""
+    lines: list[tuple[str, str]] = [("", "")]
+    best = summary.best
+    if best is None or best.result.value is None:
+        lines.append(("bad", "No trial succeeded."))
+    else:
+        name = OBJECTIVES.get(best.spec.objective, best.spec.objective)
+        head = f"Best: trial {best.spec.number}, {name} {best.result.value:.4f}"
+        size = f"after {best.result.best_epoch} epochs, {best.result.parameters:,} parameters"
+        lines.append(("good", f"{head} {size}"))
+        lines += [("", f"  {key:<16} {_shown(value)}") for key, value in best.spec.params.items()]
+    if summary.importances:
+        most = list(summary.importances.items())[:MOST_IMPORTANCES]
+        lines.append(("", "What mattered: " + ", ".join(f"{name} {share:.0%}" for name, share in most)))
+    lines += [("bad", _failures_line(group)) for group in summary.failures]
+    counts = ", ".join(f"{count} {status}" for status, count in summary.trials.items() if count) or "none ran"
+    ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
+    took = duration(summary.ended_at - summary.started_at)
+    lines.append(("", f"{ended} after {took}: of {summary.total} trials {counts}"))
+    files = "best.yaml, summary.json, trials/" if best else "summary.json, trials/"
+    lines.append(("", f"Results in {plan.folder}: {files}"))
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``3.2 s``, ``4 min 05 s``, ``2 h 07 min``."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def one_line(text: str) -> str:
+    """The text without line ends and control characters: a library's message must not move the cursor."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def _shown(value: ParamValue) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _failures_line(group: FailureGroup) -> str:
+    trials = "trial" if group.count == 1 else "trials"
+    message = one_line(group.message)
+    return f"Failed, {group.cause}: {group.count} ({trials} such as #{group.example}: {message})"

@@ -1,0 +1,112 @@
+"""What a search tells whoever watches it: its plan, its trials as they go by, its summary."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from seedpod.board import FinishedTrial, Snapshot
+from seedpod.config import OptimizationConfig
+from seedpod.training.datasets import DatasetInfo
+from seedpod.trial import TrialFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a search is about to do.
+
+    Attributes:
+        config: Its settings.
+        data: The prepared data set.
+        folder: Where its results go.
+        workers: Trials at once.
+    """
+
+    config: OptimizationConfig
+    data: DatasetInfo
+    folder: Path
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Trials that failed for one cause, with the first of them as example."""
+
+    cause: str
+    count: int
+    example: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a whole search ended.
+
+    Attributes:
+        run: The run's name.
+        outcome: ``done``; ``timeout``; ``interrupted``; ``error``, where results could not be written; or ``bug``.
+        trials: How many trials ended in each way.
+        total: Trials that were asked for.
+        best: The best complete trial.
+        importances: Share of each hyperparameter in the value, largest first.
+        failures: Failed trials by cause, most frequent first.
+        started_at: Seconds since the epoch.
+        ended_at: Seconds since the epoch.
+    """
+
+    run: str
+    outcome: str
+    trials: Mapping[str, int]
+    total: int
+    best: FinishedTrial | None
+    importances: Mapping[str, float]
+    failures: tuple[FailureGroup, ...]
+    started_at: float
+    ended_at: float
+
+
+class Observer:
+    """Sees a search go by; this one looks away. Methods are called outside every lock, from any trial's thread."""
+
+    def began(self, plan: Plan) -> None:
+        """The search starts."""
+
+    def progressed(self, snapshot: Snapshot) -> None:
+        """A trial has started or finished an epoch."""
+
+    def finished(self, trial: FinishedTrial, snapshot: Snapshot) -> None:
+        """A trial has ended."""
+
+    def ended(self, plan: Plan, summary: Summary) -> None:
+        """The search is over and its files are written."""
+
+
+def summarize(
+    run: str,
+    outcome: str,
+    snapshot: Snapshot,
+    *,
+    failures: Iterable[tuple[int, TrialFailure]],
+    importances: Mapping[str, float],
+    ended_at: float,
+) -> Summary:
+    """Put together what the end of a search has to say."""
+    return Summary(
+        run=run,
+        outcome=outcome,
+        trials={str(status): count for status, count in snapshot.finished.items()},
+        total=snapshot.total,
+        best=snapshot.best,
+        importances=importances,
+        failures=group_failures(failures),
+        started_at=snapshot.started_at,
+        ended_at=ended_at,
+    )
+
+
+def group_failures(failures: Iterable[tuple[int, TrialFailure]]) -> tuple[FailureGroup, ...]:
+    """Failures by cause, most frequent first, each with the message of its lowest-numbered trial."""
+    ordered = sorted(failures, key=lambda pair: pair[0])
+    counts = Counter(str(failure.cause) for _, failure in ordered)
+    first = {str(failure.cause): (number, failure.message) for number, failure in reversed(ordered)}
+    return tuple(FailureGroup(cause, count, *first[cause]) for cause, count in counts.most_common())
