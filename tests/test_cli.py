@@ -1,0 +1,342 @@
+"""The command line as its users meet it: a process, its output, its files, its exit code."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from seedpod.config import load
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, str(ROOT / "optimizer.py")]
+QUICK = ("max_epochs_per_trial=2", "min_epochs_per_trial=1", "sampler=random")
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEEDPOD_")}
+    return {**kept, **more}
+
+
+def run(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def eventually(true: Callable[[], bool], seconds: float = 30.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if true():
+            return True
+        time.sleep(0.05)
+    return true()
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "trials").glob("*.json"))]
+
+
+def trainers(parent: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(parent).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.fixture(scope="module", name="searched")
+def finished_search(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("searched")
+    done = run("trials=3", "run_name=one", f"cache_dir={digits_cache}", *QUICK, cwd=folder)
+    return folder / "results" / "one", done
+
+
+def test_search_leaves_whole_results(searched: tuple[Path, Any]) -> None:
+    """A search ends with exit code 0, a record a trial, the best and the summary, and nothing else beside them."""
+    folder, done = searched
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert [r["number"] for r in records(folder)] == [0, 1, 2]
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    best = max(records(folder), key=lambda r: r["value"])
+    assert summary["outcome"] == "done"
+    assert summary["best"]["trial"] == best["number"]
+    assert yaml.safe_load((folder / "best.yaml").read_text(encoding="utf-8"))["params"] == best["params"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "best.yaml",
+        "config.yaml",
+        "study.journal",
+        "summary.json",
+        "trials",
+    ]
+
+
+def test_saved_config_repeats_the_search(searched: tuple[Path, Any]) -> None:
+    """The saved configuration reads back as the one that ran."""
+    folder, _ = searched
+    assert load([f"config={folder / 'config.yaml'}"], {}).config.trials == 3
+
+
+def test_output_names_every_trial_and_the_outcome(searched: tuple[Path, Any]) -> None:
+    """One line a trial, then the best, its parameters, and where the files are; no escapes in a pipe."""
+    _, done = searched
+    assert [line.split()[0] for line in done.stdout.splitlines() if re.match(r"\s+#\d", line)] == ["#0", "#1", "#2"]
+    assert "Best: trial" in done.stdout
+    assert "learning_rate" in done.stdout
+    assert "Results in results/one" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\r" not in done.stdout
+
+
+def test_run_name_is_never_overwritten(searched: tuple[Path, Any], digits_cache: Path) -> None:
+    """A second search under the same name is refused with exit code 2 and changes nothing."""
+    folder, _ = searched
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    again = run("trials=3", "run_name=one", f"cache_dir={digits_cache}", cwd=folder.parents[1])
+    assert again.returncode == 2
+    assert "run_name=one" in again.stderr
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_same_seed_same_records(searched: tuple[Path, Any], digits_cache: Path) -> None:
+    """A second search with the same seed writes the same records, but for times."""
+    folder, _ = searched
+    run(
+        "trials=3",
+        "run_name=two",
+        f"cache_dir={digits_cache}",
+        *QUICK,
+        cwd=folder.parents[1],
+    )
+    first, second = records(folder), records(folder.with_name("two"))
+    assert [{**r, "times": None} for r in first] == [{**r, "times": None} for r in second]
+
+
+def test_two_workers_give_the_same_records(searched: tuple[Path, Any], digits_cache: Path) -> None:
+    """Two trials at once change no value, no metric and no parameter."""
+    folder, _ = searched
+    run(
+        "trials=3",
+        "run_name=side",
+        "local_workers=2",
+        f"cache_dir={digits_cache}",
+        *QUICK,
+        cwd=folder.parents[1],
+    )
+    first, second = records(folder), records(folder.with_name("side"))
+    assert [{**r, "times": None} for r in first] == [{**r, "times": None} for r in second]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trails=5"], "Did you mean trials?"),
+        (["--trials", "5"], "write trials=5"),
+        (["trials=5", "trials=6"], "twice"),
+        (["trials"], "trials"),
+        (["trials=0"], "from 1"),
+        (["use_runpod_service=true"], "use_runpod_service"),
+        (["help", "me"], "me"),
+        (["dataset=nowhere.npz"], "no such file"),
+    ],
+)
+def test_bad_arguments_are_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
+    """A mistake on the command line is one sentence and exit code 2, and nothing is written."""
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["help", "--help", "-h"])
+def test_help_is_on_standard_output(tmp_path: Path, word: str) -> None:
+    """Help lists settings and exit codes, is found under each of its names, and ends with exit code 0."""
+    done = run(word, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "concurrent_workers" in done.stdout
+    assert "130" in done.stdout
+
+
+def test_config_tells_origins(tmp_path: Path) -> None:
+    """``config`` shows where each value came from, and runs nothing."""
+    done = run("config", "trials=7", cwd=tmp_path, SEEDPOD_RANDOM_SEED="5")
+    assert done.returncode == 0
+    assert re.search(r"trials: 7\s+# command line", done.stdout)
+    assert re.search(r"random_seed: 5\s+# environment SEEDPOD_RANDOM_SEED", done.stdout)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_success_is_exit_code_1(tmp_path: Path, digits_cache: Path) -> None:
+    """When every trial fails the exit code is 1 and the summary groups the failures by cause with an example."""
+    done = run(
+        "trials=3",
+        "max_parameters=1",
+        f"cache_dir={digits_cache}",
+        *QUICK,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "No trial succeeded." in done.stdout
+    assert "too_large: 3" in done.stdout
+
+
+def test_killed_trainer_fails_its_trial_alone(tmp_path: Path, digits_cache: Path) -> None:
+    """A trainer process killed in the middle of a trial fails that one with SIGKILL as reason; the search goes on."""
+    with start(
+        "trials=3",
+        "run_name=r",
+        "min_epochs_per_trial=19",
+        "sampler=random",
+        f"cache_dir={digits_cache}",
+        cwd=tmp_path,
+    ) as search:
+        assert search.stdout is not None
+        for line in search.stdout:
+            if line.lstrip().startswith("#0"):
+                break
+        time.sleep(1.0)  # into the next trial
+        for process in trainers(search.pid):
+            process.kill()
+        search.stdout.read()
+        assert search.wait(timeout=60) == 0
+    failed = [r for r in records(tmp_path / "results" / "r") if r["status"] == "failed"]
+    assert len(records(tmp_path / "results" / "r")) == 3
+    assert len(failed) == 1
+    assert failed[0]["error"]["cause"] == "process_died"
+    assert "SIGKILL" in failed[0]["error"]["message"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_saves_and_leaves_nothing(
+    tmp_path: Path, digits_cache: Path, number: signal.Signals, code: int
+) -> None:
+    """A signal ends the search in order: its exit code, a summary, and no process left."""
+    with start(
+        "trials=50",
+        "run_name=r",
+        "min_epochs_per_trial=19",
+        f"cache_dir={digits_cache}",
+        cwd=tmp_path,
+    ) as search:
+        assert search.stdout is not None
+        for line in search.stdout:
+            if line.lstrip().startswith("#0"):
+                break
+        children = trainers(search.pid)
+        search.send_signal(number)
+        output = search.stdout.read()
+        assert search.wait(timeout=30) == code
+    assert "Stopping" in output
+    assert "interrupted" in output
+    summary = json.loads((tmp_path / "results" / "r" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["outcome"] == "interrupted"
+    assert summary["trials"]["complete"] >= 1
+    assert children
+    assert eventually(lambda: not any(p.is_running() for p in children))
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGINT, signal.SIGINT], [signal.SIGHUP]])
+def test_no_trainer_outlives_the_search(tmp_path: Path, digits_cache: Path, signals: list[signal.Signals]) -> None:
+    """However the search is ended, no trainer process is left."""
+    with start(
+        "trials=50",
+        "run_name=r",
+        "min_epochs_per_trial=19",
+        f"cache_dir={digits_cache}",
+        cwd=tmp_path,
+    ) as search:
+        assert eventually(lambda: (tmp_path / "results" / "r" / "trials" / "0000.json").exists())
+        children = trainers(search.pid)
+        for number in signals:
+            search.send_signal(number)
+        assert search.wait(timeout=30) != 0
+    assert children
+    assert eventually(lambda: not any(p.is_running() for p in children))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"PYTHONIOENCODING": "cp1252"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"NO_COLOR": "1"},
+        {"TERM": "dumb"},
+    ],
+)
+def test_narrow_terminals_do_not_crash(tmp_path: Path, digits_cache: Path, more: dict[str, str]) -> None:
+    """Narrow encodings and plain terminals get plain text."""
+    done = run(
+        "trials=1",
+        "max_parameters=1",
+        f"cache_dir={digits_cache}",
+        cwd=tmp_path,
+        **more,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stdout
+
+
+def test_reader_that_leaves_is_no_crash(tmp_path: Path) -> None:
+    """``help | head -1`` shows no traceback."""
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {ROOT / 'optimizer.py'} help | head -1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_real_mnist(tmp_path: Path, mnist_file: Path) -> None:
+    """Two trials on the real MNIST reach 97 % validation accuracy."""
+    done = run(
+        "trials=2",
+        f"dataset={mnist_file}",
+        "max_epochs_per_trial=2",
+        "min_epochs_per_trial=1",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_sixty_trials_do_not_grow_the_parent(tmp_path: Path, digits_cache: Path) -> None:
+    """Over sixty tiny trials the optimizer's own memory grows by less than 50 MB."""
+    with start("trials=60", "run_name=r", f"cache_dir={digits_cache}", *QUICK, cwd=tmp_path) as search:
+        process = psutil.Process(search.pid)
+        assert search.stdout is not None
+        sizes = [process.memory_info().rss for line in search.stdout if line.lstrip().startswith("#")]
+        assert search.wait() == 0
+    assert len(sizes) == 60
+    assert max(sizes) - sizes[0] < 50e6
