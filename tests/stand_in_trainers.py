@@ -49,7 +49,7 @@ class StandInTrainer:
             metrics=history[-1],
             history=tuple(history),
             parameters=100,
-            environment={"pid": os.getpid()},
+            environment={"pid": os.getpid(), "device": os.environ.get("CUDA_VISIBLE_DEVICES", "")},
             seconds=pause * epochs,
         )
 

@@ -180,6 +180,31 @@ def test_late_cancel_harms_nobody(pool: TrainerPool) -> None:
     assert pool.run(spec(9, pause=0.02), ignore).status is Status.COMPLETE
 
 
+def test_waiting_trial_can_be_cancelled(tmp_path: Path) -> None:
+    """A trial that waits for a process is cancelled at once and by its own key; the running one goes on."""
+    with make_pool(tmp_path, 1) as pool, ThreadPoolExecutor(2) as threads:
+        running = threads.submit(pool.run, spec(0, pause=0.2), ignore, "first")
+        assert eventually(lambda: bool(pool.pids(running=True)))
+        waiting = threads.submit(pool.run, spec(0, pause=0.2), ignore, "second")
+        time.sleep(0.1)
+        pool.cancel("second")
+        with pytest.raises(TrialCancelled):
+            waiting.result(timeout=0.5)
+        assert running.result().status is Status.COMPLETE
+
+
+def test_processes_share_out_the_gpus(tmp_path: Path) -> None:
+    """Each process sees one GPU, and no GPU is seen by two more processes than another."""
+    pool = TrainerPool(
+        4, tmp_path, limits=QUICK, trainer="stand_in_trainers:make", environment=ENVIRONMENT, devices=["0", "1"]
+    )
+    with pool, ThreadPoolExecutor(4) as threads:
+        assert pool.wait_until_ready(20)
+        seen = list(threads.map(lambda n: pool.run(spec(n, pause=0.1), ignore).environment["device"], range(4)))
+    assert 1 <= seen.count("0") <= 3
+    assert seen.count("0") + seen.count("1") == 4
+
+
 def test_output_of_libraries_does_not_disturb_the_wire(pool: TrainerPool) -> None:
     """Megabytes on standard output and error neither block the trial nor corrupt its messages."""
     assert pool.run(spec(do="shout"), ignore).status is Status.COMPLETE

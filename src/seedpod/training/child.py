@@ -88,12 +88,12 @@ class TrainerProcess:
         for thread in self._threads:
             thread.start()
 
-    def run(self, spec: TrialSpec, report: Report) -> TrialResult:
+    def run(self, spec: TrialSpec, report: Report, key: str) -> TrialResult:
         """Run one trial to its end; see TrainerPool.run. NeverStarted: the process ended before it began."""
         self._turn += 1
         self._busy = True
         self._send({"run": spec.to_wire(), "turn": self._turn})
-        message = self._next_message(time.monotonic() + self._limits.start, spec.uid)
+        message = self._next_message(time.monotonic() + self._limits.start, key)
         if message["kind"] == "ended":
             raise NeverStarted
         deadline = time.monotonic() + spec.max_seconds + self._limits.overtime if spec.max_seconds else float("inf")
@@ -113,11 +113,11 @@ class TrainerProcess:
                     )
                 case kind if kind in _TERMINAL:
                     return self._outcome(message)
-            message = self._next_message(deadline, spec.uid)
+            message = self._next_message(deadline, key)
 
-    def cancel(self, uid: str) -> None:
-        """Stop the trial with this uid, if it is the running one."""
-        self._inbox.put({"kind": "cancel", "uid": uid})
+    def cancel(self, key: str) -> None:
+        """Stop the trial of this key, if it is the running one."""
+        self._inbox.put({"kind": "cancel", "key": key})
 
     def kill(self) -> None:
         """End the process now; nothing happens where it is gone already."""
@@ -180,7 +180,7 @@ class TrainerProcess:
         self._memory_mb = message["memory_mb"]
         return TrialResult.from_wire(message["result"])
 
-    def _next_message(self, deadline: float, uid: str = "") -> dict[str, Any]:
+    def _next_message(self, deadline: float, key: str = "") -> dict[str, Any]:
         """The next message; cancellations of other trials, which came too late, are dropped."""
         while True:
             remaining = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
@@ -188,7 +188,7 @@ class TrainerProcess:
                 message = self._inbox.get(timeout=remaining)
             except Empty:
                 return {"kind": "timeout"}
-            if message["kind"] != "cancel" or message["uid"] == uid:
+            if message["kind"] != "cancel" or message["key"] == key:
                 return message
 
     def _send(self, command: dict[str, Any]) -> None:

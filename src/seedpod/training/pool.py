@@ -19,7 +19,8 @@ waits in one place for all of them.
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -28,7 +29,7 @@ import seedpod
 from seedpod.errors import Cause, TrainingError, TrialCancelled
 from seedpod.guarded import Guarded
 from seedpod.training.child import NeverStarted, PoolLimits, TrainerProcess
-from seedpod.training.runtime import configure_environment
+from seedpod.training.runtime import configure_environment, usable_cores
 from seedpod.trial import Report, TrialResult, TrialSpec
 
 KERAS_TRAINER = "seedpod.training.process:keras_trainer"
@@ -43,14 +44,15 @@ class _Seat:
     """What the pool knows of one process; guarded by the pool's lock."""
 
     process: TrainerProcess
-    uid: str = ""  # of the trial that runs in it
+    device: str  # the GPU that it sees; empty where none was given out
+    key: str = ""  # of the trial that runs in it
     ready: bool = False
     ended: bool = False
     retired: bool = False  # its end is wanted
 
     @property
     def idle(self) -> bool:
-        return not (self.uid or self.ended or self.retired)
+        return not (self.key or self.ended or self.retired)
 
 
 @dataclass(slots=True)
@@ -59,6 +61,13 @@ class _State:
     failed_starts: int = 0
     broken: str | None = None  # the last output of a process that never became ready
     closed: bool = False
+    waiting: dict[str, int] = field(default_factory=dict)  # threads that wait for a process, by their trials' keys
+
+    def stop_waiting(self, key: str) -> None:
+        if self.waiting.get(key, 0) > 1:
+            self.waiting[key] -= 1
+        else:
+            self.waiting.pop(key, None)
 
     def seat_of(self, process: TrainerProcess) -> _Seat:
         return next(seat for seat in self.seats if seat.process is process)
@@ -73,6 +82,8 @@ class TrainerPool:
         limits: When to recycle, stop waiting and kill.
         trainer: ``module:factory`` of what the processes run.
         environment: Environment variables of the processes; the caller's own by default.
+        devices: What CUDA calls the GPUs to share out, each process seeing the one that the fewest others see; by
+            default every process sees what the caller sees.
     """
 
     def __init__(
@@ -83,12 +94,14 @@ class TrainerPool:
         limits: PoolLimits | None = None,
         trainer: str = KERAS_TRAINER,
         environment: Mapping[str, str] | None = None,
+        devices: Sequence[str] = (),
     ) -> None:
         self._target = processes
         self._limits = limits or PoolLimits()
-        schedulers = max(1, (os.cpu_count() or 1) // processes)
+        schedulers = max(1, usable_cores() // processes)
         self._command = [sys.executable, "-m", "seedpod.training.process", trainer, str(cache_dir), str(schedulers)]
         self._environment = _process_environment(environment)
+        self._devices = tuple(devices)
         self._state = Guarded(_State())
         self._keeper = threading.Thread(target=self._keep, daemon=True, name="trainer-keeper")
         self._keeper.start()
@@ -99,17 +112,23 @@ class TrainerPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, spec: TrialSpec, report: Report) -> TrialResult:
+    def run(self, spec: TrialSpec, report: Report, key: str = "") -> TrialResult:
         """Run one trial in a process of its own; waits for a free one.
+
+        Args:
+            spec: What to train.
+            report: Gets its progress, in the calling thread.
+            key: What ``cancel`` calls this trial; its uid by default.
 
         Raises:
             TrainingError: The trial failed: its own reason, or PROCESS_DIED, DEADLINE, PROCESS_START.
             TrialStopped: ``report`` raised it, or ``cancel``, ``cancel_all`` or ``close`` was called.
         """
+        key = key or spec.uid
         while True:
-            process = self._borrow(spec.uid)
+            process = self._borrow(key)
             try:
-                return process.run(spec, report)
+                return process.run(spec, report, key)
             except NeverStarted:
                 continue  # _borrow raises once processes keep dying at their start
             except TrainingError as error:
@@ -119,20 +138,21 @@ class TrainerPool:
             finally:
                 self._give_back(process)
 
-    def cancel(self, uid: str) -> None:
-        """Stop the trial with this uid, between batches or by force; returns at once, also where there is none."""
+    def cancel(self, key: str) -> None:
+        """Stop the trial of this key, between batches or by force, also while it waits; returns at once."""
         with self._state.locked() as state:
-            processes = [seat.process for seat in state.seats if seat.uid == uid]
+            state.waiting.pop(key, None)
+            processes = [seat.process for seat in state.seats if seat.key == key]
         for process in processes:
-            process.cancel(uid)
+            process.cancel(key)
 
     def cancel_all(self) -> None:
         """Stop every running trial and refuse new ones; returns at once."""
         with self._state.locked() as state:
             state.closed = True
-            running = [(seat.process, seat.uid) for seat in state.seats if seat.uid]
-        for process, uid in running:
-            process.cancel(uid)
+            running = [(seat.process, seat.key) for seat in state.seats if seat.key]
+        for process, key in running:
+            process.cancel(key)
 
     def close(self) -> None:
         """End every process, running trials included; returns when no process is left."""
@@ -146,7 +166,7 @@ class TrainerPool:
     def pids(self, *, running: bool = False) -> list[int]:
         """Process ids of the living processes, or of those alone that run a trial."""
         with self._state.locked() as state:
-            return [seat.process.pid for seat in state.seats if seat.uid or not (running or seat.ended)]
+            return [seat.process.pid for seat in state.seats if seat.key or not (running or seat.ended)]
 
     def wait_until_ready(self, timeout: float) -> bool:
         """Block until as many processes as trials at once are ready; False where that took longer, or cannot be."""
@@ -161,24 +181,30 @@ class TrainerPool:
         with self._state.locked() as state:
             return state.closed
 
-    def _borrow(self, uid: str) -> TrainerProcess:
+    def _borrow(self, key: str) -> TrainerProcess:
+        with self._state.locked() as state:
+            state.waiting[key] = state.waiting.get(key, 0) + 1
+
         def take(state: _State) -> _Seat | str | None:
-            if state.closed:
-                return "closed"
+            if state.closed or key not in state.waiting:
+                return "cancelled"
             if state.broken is not None:
                 return state.broken
             idle = [seat for seat in state.seats if seat.idle]
-            if not idle or sum(bool(seat.uid) for seat in state.seats) >= self._target:
+            if not idle or sum(bool(seat.key) for seat in state.seats) >= self._target:
                 return None
             seat = next((seat for seat in idle if seat.ready), idle[0])
-            seat.uid = uid
+            seat.key = key
+            state.stop_waiting(key)
             return seat
 
         found = self._state.wait_for(take)
         if isinstance(found, _Seat):
             return found.process
-        if found == "closed":
-            raise TrialCancelled("the trainer pool is closed")
+        with self._state.locked() as state:
+            state.stop_waiting(key)
+        if found == "cancelled":
+            raise TrialCancelled("cancelled before it began")
         raise TrainingError(
             f"no trainer process starts: {FAILED_STARTS} in a row died before they were ready. The end of the last "
             f"one's output: {' '.join(str(found).split())[-300:] or 'nothing'}.",
@@ -190,7 +216,7 @@ class TrainerPool:
         worn = process.worn
         with self._state.locked() as state:
             seat = state.seat_of(process)
-            seat.uid = ""
+            seat.key = ""
             seat.retired = seat.retired or worn
         if worn:
             process.kill()
@@ -218,7 +244,7 @@ class TrainerPool:
                 self._spawn()
 
     def _next_task(self, state: _State) -> _Seat | str | None:
-        gone = next((seat for seat in state.seats if seat.ended and not seat.uid), None)
+        gone = next((seat for seat in state.seats if seat.ended and not seat.key), None)
         if gone is not None:
             return gone
         if state.closed:
@@ -229,14 +255,18 @@ class TrainerPool:
         return "spawn" if len(lasting) < wanted and state.broken is None else None
 
     def _spawn(self) -> None:
+        with self._state.locked() as state:
+            seen = Counter(seat.device for seat in state.seats)
+        device = min(self._devices, key=lambda name: seen[name], default="")
+        environment = {**self._environment, **({"CUDA_VISIBLE_DEVICES": device} if device else {})}
         try:
-            process = TrainerProcess([*self._command, str(os.getpid())], self._environment, self._limits, self._heard)
+            process = TrainerProcess([*self._command, str(os.getpid())], environment, self._limits, self._heard)
         except OSError as error:
             with self._state.locked() as state:
                 state.broken = f"cannot start a process: {error}"
             return
         with self._state.locked() as state:
-            state.seats.append(_Seat(process))
+            state.seats.append(_Seat(process, device))
             closed = state.closed
         process.listen()
         if closed:
