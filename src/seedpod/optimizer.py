@@ -234,7 +234,8 @@ def _space(plan: Plan) -> SearchSpace:
     return SearchSpace(
         image_shape=data.image_shape,
         train_images=int(sum(data.train_counts) * (1 - config.validation_split)),
-        epochs=(config.min_epochs_per_trial, config.max_epochs_per_trial),
+        # Early stopping ends what does not improve; a budget far below the maximum would only end what does.
+        epochs=(max(config.min_epochs_per_trial, (config.max_epochs_per_trial + 1) // 2), config.max_epochs_per_trial),
         activations=config.activation or ACTIVATIONS,
     )
 

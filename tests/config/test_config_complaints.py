@@ -70,7 +70,7 @@ def complaints(arguments: Sequence[str] = (), environment: Mapping[str, str] | N
         ("trial_retries=3", "trial_retries=3 (command line): this version of seedpod does not have trial_retries yet"),
         (
             "min_epochs_per_trial=30",
-            "=30 (command line): is more than max_epochs_per_trial=20 (default); lower the first or raise the second.",
+            "=30 (command line): is more than max_epochs_per_trial=10 (default); lower the first or raise the second.",
         ),
         ("config=absent.yaml", "config=absent.yaml (command line): there is no such file."),
         ("config=/", "config=/ (command line): the file cannot be read:"),
@@ -133,8 +133,8 @@ def test_environment(variable: str, text: str, line: str) -> None:
         ("activation: &a [*a]\n", "FILE:1: a list may hold plain values only."),
         ("a: " + "[" * 5000 + "\n", "FILE:1: this is not valid YAML:"),
         (
-            "max_epochs_per_trial: 3\n",
-            "min_epochs_per_trial=5 (default): is more than max_epochs_per_trial=3 (FILE:1)",
+            "min_epochs_per_trial: 11\n",
+            "min_epochs_per_trial=11 (FILE:1): is more than max_epochs_per_trial=10 (default)",
         ),
     ],
 )

@@ -166,7 +166,7 @@ def test_npz_file_is_a_dataset(tmp_path: Path) -> None:
         ({"results_dir": "~joe/x"}, ["~joe", "in full"]),
         ({"random_seed": 2**32 - 100_000}, ["4_294_867_295"]),
         ({"local_workers": "many"}, ["auto or a whole number"]),
-        ({"max_epochs_per_trial": 4}, ["min_epochs_per_trial=5", "max_epochs_per_trial=4", "lower the first"]),
+        ({"min_epochs_per_trial": 14}, ["min_epochs_per_trial=14", "max_epochs_per_trial=10", "lower the first"]),
     ],
 )
 def test_code_is_checked_like_text(values: dict[str, Any], words: list[str]) -> None:

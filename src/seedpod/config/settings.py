@@ -80,10 +80,10 @@ class OptimizationConfig:
         metadata=about(SEARCH, Number(0, 8760, "hours"), "no new trial starts after this time; 0 is no limit"),
     )
     max_epochs_per_trial: int = field(
-        default=20, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "a trial trains no longer than this")
+        default=10, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "a trial trains no longer than this")
     )
     min_epochs_per_trial: int = field(
-        default=5, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "early stopping waits for this")
+        default=1, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "early stopping waits for this")
     )
     validation_split: float = field(
         default=0.2,
