@@ -1,0 +1,108 @@
+"""An endpoint without workers for tests of HTTP, one with two SDK workers for the rest, and a small client."""
+
+import http.client
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from seedpod.endpoint.embedded import EmbeddedEndpoint
+
+HANDLER = Path(__file__).parent / "sleep_handler.py"
+QUICK = {"take_tick": 0.01, "take_hold": 0.25}
+PATIENCE = 30.0  # seconds; generous, for a loaded machine
+
+
+class Client:
+    """Client and worker side of the wire, in plain HTTP."""
+
+    def __init__(self, endpoint: EmbeddedEndpoint) -> None:
+        self.endpoint = endpoint
+
+    def raw(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        key: str | None = None,
+        endpoint_id: str | None = None,
+    ) -> tuple[int, bytes, dict[str, str]]:
+        address, _, prefix = self.endpoint.url.removeprefix("http://").partition("/")
+        connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+        url = f"/{prefix}/{endpoint_id or self.endpoint.endpoint_id}/{path}"
+        headers = {"Authorization": f"Bearer {self.endpoint.key}" if key is None else key}
+        try:
+            connection.request(method, url, body, headers)
+            response = connection.getresponse()
+            return response.status, response.read(), dict(response.headers)
+        finally:
+            connection.close()
+
+    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        status, said, _ = self.raw(method, path, None if body is None else json.dumps(body).encode())
+        return status, json.loads(said) if said else None
+
+    def run(self, policy: dict[str, int] | None = None, **asked: Any) -> str:
+        body = {"input": asked or {"uid": "u"}, **({"policy": policy} if policy else {})}
+        return str(self.call("POST", "run", body)[1]["id"])
+
+    def status(self, job: str) -> dict[str, Any]:
+        status, body = self.call("GET", f"status/{job}")
+        return dict(body) if status == 200 else {"status": status}
+
+    def worker(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """A request as the SDK makes it: bare key."""
+        data = None if body is None else json.dumps(body).encode()
+        status, said, _ = self.raw(method, path, data, key=self.endpoint.key)
+        return status, json.loads(said) if said else None
+
+    def take(self, worker: str = "w") -> Any:
+        return self.worker("GET", f"job-take/{worker}?gpu=x&job_in_progress=0")[1]
+
+    def done(self, job: str, worker: str = "w", **body: Any) -> int:
+        return self.worker("POST", f"job-done/{worker}/{job}?gpu=x&isStream=false", body)[0]
+
+    def ended(self, job: str) -> dict[str, Any]:
+        """The status at the job's end."""
+        return self.when(job, lambda view: view["status"] not in {"IN_QUEUE", "IN_PROGRESS"})
+
+    def when(self, job: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        eventually(lambda: holds(self.status(job)))
+        return self.status(job)
+
+
+def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Fail if it does not become true."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not become true"
+        time.sleep(0.03)
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """A fresh endpoint without worker processes; the test plays the worker."""
+    with EmbeddedEndpoint(workers=0, handler=HANDLER, settings=QUICK) as endpoint:
+        yield Client(endpoint)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Client]:
+    """The same for a module's tests that leave nothing behind."""
+    with EmbeddedEndpoint(workers=0, handler=HANDLER, settings=QUICK) as endpoint:
+        yield Client(endpoint)
+
+
+@pytest.fixture(scope="module")
+def farm() -> Iterator[Client]:
+    """An endpoint with two real SDK workers, shared by a module's tests; jobs are lost after some 3 s of silence."""
+    settings = {"heartbeat_timeout": 2.0, "claim_grace": 1.0}
+    with EmbeddedEndpoint(workers=2, handler=HANDLER, settings=settings) as endpoint:
+        endpoint.wait_for_workers()
+        yield Client(endpoint)
