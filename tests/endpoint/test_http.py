@@ -268,6 +268,12 @@ def test_a_false_value_in_the_output(client: Client, value: object) -> None:
     )
 
 
+def test_health_can_tell_of_throttled_workers(client: Client) -> None:
+    """The value fault replaces a count in /health."""
+    client.endpoint.set_faults([{"operation": "health", "kind": "value", "field": "throttled", "value": 3}])
+    assert client.call("GET", "health")[1]["workers"]["throttled"] == 3
+
+
 def test_a_job_is_handed_out_twice(client: Client) -> None:
     """The duplicate fault gives one job to two workers, and the executions count both."""
     client.endpoint.set_faults([{"operation": "take", "kind": "duplicate", "times": 1}])

@@ -63,13 +63,14 @@ def falsified(view: Json, job: Job, fault: Fault | None) -> Json:
     if fault.kind is Kind.LEFTOVER:
         return {**view, "output": job.progress}
     if fault.kind is Kind.VALUE:
-        return {**view, "output": _with_value(view["output"], fault)}
+        return {**view, "output": replaced(view["output"], fault)}
     return view
 
 
-def _with_value(data: Any, fault: Fault) -> Any:
+def replaced(data: Any, fault: Fault) -> Any:
+    """The data with the fault's value in each field of that name, at any depth."""
     if isinstance(data, dict):
-        return {name: fault.value if name == fault.field else _with_value(value, fault) for name, value in data.items()}
+        return {name: fault.value if name == fault.field else replaced(value, fault) for name, value in data.items()}
     if isinstance(data, list):
-        return [_with_value(item, fault) for item in data]
+        return [replaced(item, fault) for item in data]
     return data

@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from seedpod.endpoint.answers import answer, falsified, fits_status, problem
+from seedpod.endpoint.answers import answer, falsified, fits_status, problem, replaced
 from seedpod.endpoint.faults import Fault, Kind
 from seedpod.endpoint.gate import Gate
 from seedpod.endpoint.job import Job, Json, Submission
@@ -103,7 +103,9 @@ class ClientApi:
         return answer({"removed": removed, "status": "completed"})
 
     async def _health(self, _request: web.Request) -> web.Response:
-        return answer(self._service.health())
+        fault = self._service.faults.first("health", lambda fault: fault.kind is Kind.VALUE)
+        health = self._service.health()
+        return answer(health if fault is None else replaced(health, fault))
 
     def _job(self, request: web.Request) -> Job | None:
         return self._service.jobs.get(request.match_info["job"])

@@ -20,6 +20,7 @@ from seedpod.errors import ConfigError, SeedpodError
 _NEEDED = ("aiohttp", "runpod")
 _CALL_TIMEOUT = 10.0  # seconds
 _END_TIMEOUT = 10.0
+_REFUSED = 2  # exit code of a configuration that cannot be run
 
 
 def default_handler() -> Path:
@@ -122,12 +123,13 @@ class EmbeddedEndpoint:
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C reaches the owner, who closes us in order
             )
-            line = _line_within(self._process.stdout, self._start_timeout)
+            process = self._process
+            line = _line_within(process.stdout, self._start_timeout)
             if not line:
                 self.close()
                 errors.seek(0)
                 said = errors.read().decode(errors="replace").strip()
-                if self._process is None and said and "\n" not in said:
+                if process.returncode == _REFUSED:
                     raise ConfigError(said)
                 raise SeedpodError(
                     f"the endpoint did not listen within {self._start_timeout:g} s. {said[-2000:]}".rstrip()
@@ -145,6 +147,7 @@ class EmbeddedEndpoint:
         if process.stdin is not None:
             with suppress(BrokenPipeError):
                 process.stdin.close()
+        process.terminate()  # a forked child of ours may hold the pipe open
         try:
             process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:

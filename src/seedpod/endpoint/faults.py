@@ -32,7 +32,7 @@ class Kind(StrEnum):
     NO_OUTPUT = "no_output"  # /status says COMPLETED without output
     NO_ERROR = "no_error"  # /status says FAILED without error
     LEFTOVER = "leftover"  # /status of an ended job carries its last progress as output
-    VALUE = "value"  # /status carries `value` in every field of the output named `field`; NaN goes as a bare NaN
+    VALUE = "value"  # every field named `field` in /status' output or in /health is `value`; NaN goes as a bare NaN
     DUPLICATE = "duplicate"  # the job that is taken is handed out once more
     LATE = "late"  # progress counts `seconds` later; `clobber`: also after the job's end, which it undoes
 
@@ -48,7 +48,7 @@ OPERATIONS: dict[str, frozenset[Kind]] = {
     "cancel": _EVERYWHERE,
     "retry": _EVERYWHERE,
     "purge-queue": _EVERYWHERE,
-    "health": _EVERYWHERE,
+    "health": _EVERYWHERE | {Kind.VALUE},
     "take": _EVERYWHERE | {Kind.DUPLICATE},
     "stop": _EVERYWHERE,
     "done": _EVERYWHERE,
