@@ -144,10 +144,12 @@ class EmbeddedEndpoint:
         process, self._process = self._process, None
         if process is None:
             return
+        # The signal first, since a forked child of ours may hold the pipe open; not after, since it would cut short the
+        # orderly end that the pipe begins.
+        process.terminate()
         if process.stdin is not None:
             with suppress(BrokenPipeError):
                 process.stdin.close()
-        process.terminate()  # a forked child of ours may hold the pipe open
         try:
             process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
