@@ -1,18 +1,27 @@
 """An endpoint without workers for tests of HTTP, one with two SDK workers for the rest, and a small client."""
 
+import asyncio
 import http.client
 import json
+import queue
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from seedpod.clock import SystemClock
+from seedpod.endpoint.app import application, listen
+from seedpod.endpoint.control import Control
 from seedpod.endpoint.embedded import EmbeddedEndpoint
+from seedpod.endpoint.service import Service
+from seedpod.endpoint.settings import Settings
+from seedpod.errors import ConfigError
 
 HANDLER = Path(__file__).parent / "sleep_handler.py"
 QUICK = {"take_tick": 0.01, "take_hold": 0.25}
@@ -22,7 +31,7 @@ PATIENCE = 30.0  # seconds; generous, for a loaded machine
 class Client:
     """Client and worker side of the wire, in plain HTTP."""
 
-    def __init__(self, endpoint: EmbeddedEndpoint) -> None:
+    def __init__(self, endpoint: Control) -> None:
         self.endpoint = endpoint
 
     def raw(
@@ -85,17 +94,46 @@ def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
         time.sleep(0.03)
 
 
+class NoWorkers:
+    """An endpoint's hands where there are no processes."""
+
+    def act(self, slot: int, action: str) -> None:
+        raise ConfigError(f"there is no worker {slot} to {action}.")
+
+    def wire(self) -> list[dict[str, Any]]:
+        return []
+
+
+class InProcess(Control):
+    """The endpoint in a thread of this process: the same application, up in milliseconds."""
+
+    def __init__(self) -> None:
+        super().__init__(endpoint_id="ep", key="in-process-key")
+        self._ready: queue.Queue[tuple[str, Callable[[], object]]] = queue.Queue()
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread.start()
+        self.url, self._stop = self._ready.get(timeout=PATIENCE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._thread.join(PATIENCE)
+
+    async def _serve(self) -> None:
+        service = Service(self.endpoint_id, self.key, SystemClock(), Settings().updated(QUICK))
+        runner, port = await listen(application(service, NoWorkers()), 0)
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        self._ready.put((f"http://127.0.0.1:{port}/v2", lambda: loop.call_soon_threadsafe(stop.set)))
+        await stop.wait()
+        await runner.cleanup()
+
+
 @pytest.fixture
 def client() -> Iterator[Client]:
     """A fresh endpoint without worker processes; the test plays the worker."""
-    with EmbeddedEndpoint(workers=0, handler=HANDLER, settings=QUICK) as endpoint:
-        yield Client(endpoint)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Client]:
-    """The same for a module's tests that leave nothing behind."""
-    with EmbeddedEndpoint(workers=0, handler=HANDLER, settings=QUICK) as endpoint:
+    with InProcess() as endpoint:
         yield Client(endpoint)
 
 

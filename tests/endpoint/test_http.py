@@ -38,44 +38,44 @@ def test_a_job_runs_from_submission_to_its_output(client: Client) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "Bearer", "Bearer wrong", "wrong"])
-def test_every_door_wants_the_key(shared: Client, key: str) -> None:
+def test_every_door_wants_the_key(client: Client, key: str) -> None:
     """Without the key there is 401, for clients, workers and control alike."""
     doors = [("POST", "run"), ("GET", "status/x"), ("GET", "health"), ("GET", "job-take/w?"), ("GET", "ping/w?")]
-    assert {shared.raw(method, path, key=key)[0] for method, path in doors} == {401}
+    assert {client.raw(method, path, key=key)[0] for method, path in doors} == {401}
 
 
-def test_the_control_interface_wants_the_key(shared: Client) -> None:
+def test_the_control_interface_wants_the_key(client: Client) -> None:
     """The control interface answers nobody without the key."""
-    address = shared.endpoint.url.removeprefix("http://").removesuffix("/v2")
+    address = client.endpoint.url.removeprefix("http://").removesuffix("/v2")
     connection = http.client.HTTPConnection(address, timeout=10)
     connection.request("GET", "/__seedpod/state")
     assert connection.getresponse().status == 401
     connection.close()
 
 
-def test_a_client_needs_the_word_bearer_and_a_worker_must_not_have_it(shared: Client) -> None:
+def test_a_client_needs_the_word_bearer_and_a_worker_must_not_have_it(client: Client) -> None:
     """Each side's header has its own form, as in RunPod's own client and worker."""
-    assert shared.raw("GET", "health", key=shared.endpoint.key)[0] == 401
-    assert shared.raw("GET", "job-take/w?", key=f"Bearer {shared.endpoint.key}")[0] == 401
+    assert client.raw("GET", "health", key=client.endpoint.key)[0] == 401
+    assert client.raw("GET", "job-take/w?", key=f"Bearer {client.endpoint.key}")[0] == 401
 
 
-def test_another_endpoint_is_not_found(shared: Client) -> None:
+def test_another_endpoint_is_not_found(client: Client) -> None:
     """An unknown endpoint id answers 404 to the right key."""
-    status, said, _ = shared.raw("GET", "health", endpoint_id="other")
+    status, said, _ = client.raw("GET", "health", endpoint_id="other")
     assert (status, json.loads(said)["detail"]) == (404, "endpoint not found")
 
 
-def test_it_listens_on_loopback_only(shared: Client) -> None:
+def test_it_listens_on_loopback_only(client: Client) -> None:
     """The URL is 127.0.0.1, and this host's other addresses refuse."""
-    port = int(shared.endpoint.url.removesuffix("/v2").rpartition(":")[2])
-    assert shared.endpoint.url.startswith("http://127.0.0.1:")
+    port = int(client.endpoint.url.removesuffix("/v2").rpartition(":")[2])
+    assert client.endpoint.url.startswith("http://127.0.0.1:")
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.2", port), timeout=2)
 
 
-def test_a_body_over_10_mib_is_refused_in_runpods_words(shared: Client) -> None:
+def test_a_body_over_10_mib_is_refused_in_runpods_words(client: Client) -> None:
     """An oversize body answers 400 with the limit."""
-    status, said, _ = shared.raw("POST", "run", b'{"input": "' + b"x" * (10 * 2**20) + b'"}')
+    status, said, _ = client.raw("POST", "run", b'{"input": "' + b"x" * (10 * 2**20) + b'"}')
     assert status == 400
     assert "exceeded max body size of 10MiB" in json.loads(said)["detail"]
 
@@ -83,9 +83,9 @@ def test_a_body_over_10_mib_is_refused_in_runpods_words(shared: Client) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b'{"input": {"a": 1}, "policy": {"executionTimeout": 1}}', b'{"input": 1, "policy": 1}']
 )
-def test_a_body_that_is_no_request_is_refused(shared: Client, body: bytes) -> None:
+def test_a_body_that_is_no_request_is_refused(client: Client, body: bytes) -> None:
     """Bad JSON, no object, and a policy out of the documented bounds answer 400."""
-    assert shared.raw("POST", "run", body)[0] == 400
+    assert client.raw("POST", "run", body)[0] == 400
 
 
 @pytest.mark.parametrize("body", [{}, {"input": {}}, {"input": None}])
@@ -138,14 +138,14 @@ def test_a_stream_is_drained(client: Client) -> None:
     assert client.call("GET", f"stream/{job}")[1]["stream"] == []
 
 
-def test_unknown_jobs_are_not_found(shared: Client) -> None:
+def test_unknown_jobs_are_not_found(client: Client) -> None:
     """Every operation on a job answers 404 where there is none."""
     doors = [("GET", "status/x"), ("GET", "stream/x"), ("POST", "cancel/x"), ("POST", "retry/x")]
-    assert {shared.raw(method, path)[0] for method, path in doors} == {404}
-    assert shared.done("x", output=1) == 404
+    assert {client.raw(method, path)[0] for method, path in doors} == {404}
+    assert client.done("x", output=1) == 404
 
 
-def test_a_batch_is_shared_out_evenly(client: Client) -> None:
+def test_a_batch_is_at_most_so_many(client: Client) -> None:
     """A worker that asks for a batch gets a list of what waits, at most so many."""
     jobs = [client.run(uid="u") for _ in range(3)]
     taken = client.worker("GET", "job-take-batch/w?gpu=x&batch_size=2")[1]
@@ -305,11 +305,11 @@ def test_somebody_else_cancels(client: Client) -> None:
     assert client.ended(client.run(uid="u"))["status"] == "CANCELLED"
 
 
-def test_a_wrong_control_call_is_refused_with_its_reason(shared: Client) -> None:
+def test_a_wrong_control_call_is_refused_with_its_reason(client: Client) -> None:
     """The handle raises one sentence that names the wrong field, setting or worker."""
     with pytest.raises(SeedpodError, match="colour"):
-        shared.endpoint.set_faults([{"operation": "run", "kind": "status", "colour": 1}])
+        client.endpoint.set_faults([{"operation": "run", "kind": "status", "colour": 1}])
     with pytest.raises(SeedpodError, match="take_hold"):
-        shared.endpoint.set_settings(take_hold=-1)
+        client.endpoint.set_settings(take_hold=-1)
     with pytest.raises(SeedpodError, match="worker 7"):
-        shared.endpoint.kill_worker(7)
+        client.endpoint.kill_worker(7)

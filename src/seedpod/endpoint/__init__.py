@@ -2,7 +2,7 @@
 
 ::
 
-    owner (optimizer, test)                      embedded.py   stdlib only; holds a pipe
+    owner (optimizer, test)                      embedded.py   stdlib only; holds a pipe, and control.py's hand
       └─ python -m seedpod.endpoint              serve.py      owner gone -> stops the workers, ends
            ├─ aiohttp on 127.0.0.1               client_api.py worker_api.py control_api.py, behind gate.py
            │    └─ Service                       service.py    clock, bell, dispatcher, reaper

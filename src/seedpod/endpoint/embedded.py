@@ -1,6 +1,5 @@
 """The owner's handle on an endpoint process. Standard library only: no aiohttp and no runpod in the optimizer."""
 
-import http.client
 import importlib.util
 import json
 import os
@@ -8,18 +7,17 @@ import select
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
+from seedpod.endpoint.control import Control
 from seedpod.errors import ConfigError, SeedpodError
 
 _NEEDED = ("aiohttp", "runpod")
-_CALL_TIMEOUT = 10.0  # seconds
-_END_TIMEOUT = 10.0
+_END_TIMEOUT = 10.0  # seconds
 _REFUSED = 2  # exit code of a configuration that cannot be run
 
 
@@ -38,7 +36,7 @@ def require(packages: Sequence[str] = _NEEDED) -> None:
         )
 
 
-class EmbeddedEndpoint:
+class EmbeddedEndpoint(Control):
     """An endpoint and its workers, as child processes that die with this one, however it dies.
 
     A context manager. Not thread-safe to start and close; the control calls may come from any thread.
@@ -72,12 +70,9 @@ class EmbeddedEndpoint:
         environment: Mapping[str, str] | None = None,
         start_timeout: float = 30.0,
     ) -> None:
+        super().__init__()
         self.workers = workers
-        self.url = ""
-        self.endpoint_id = ""
-        self.key = ""
         self.logs = Path()
-        self._address = ""
         self._environment = dict(environment or {})
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
@@ -137,7 +132,6 @@ class EmbeddedEndpoint:
         ready = json.loads(line)
         self.url, self.endpoint_id, self.key = ready["url"], ready["endpoint_id"], ready["key"]
         self.logs = Path(ready["logs"])
-        self._address = self.url.removeprefix("http://").removesuffix("/v2")
 
     def close(self) -> None:
         """Stop the endpoint and every process under it; may be called twice."""
@@ -158,59 +152,9 @@ class EmbeddedEndpoint:
         if process.stdout is not None:
             process.stdout.close()
 
-    def set_faults(self, faults: Sequence[Mapping[str, Any]], seed: int = 0) -> None:
-        """Replace the faults in force (``faults.Fault`` says what there is); ``[]`` ends them."""
-        self._call("PUT", "faults", {"faults": [dict(fault) for fault in faults], "seed": seed})
-
-    def set_settings(self, **settings: bool | float) -> None:
-        """Change settings while it runs (``settings.Settings``)."""
-        self._call("PATCH", "settings", settings)
-
-    def state(self) -> dict[str, Any]:
-        """Jobs, workers, executions by uid, requests by operation and outcome (``control_api``)."""
-        state: dict[str, Any] = self._call("GET", "state")
-        return state
-
-    def trace(self, job_id: str) -> list[dict[str, Any]]:
-        """What happened to a job: ``at``, ``what``, ``detail``."""
-        trace: list[dict[str, Any]] = self._call("GET", f"trace/{job_id}")
-        return trace
-
-    def kill_worker(self, slot: int) -> None:
-        """SIGKILL a worker's process group; it is replaced under a new id."""
-        self._call("POST", f"workers/{slot}/kill", {})
-
-    def freeze_worker(self, slot: int) -> None:
-        """SIGSTOP a worker's process group."""
-        self._call("POST", f"workers/{slot}/freeze", {})
-
-    def thaw_worker(self, slot: int) -> None:
-        """SIGCONT a worker's process group."""
-        self._call("POST", f"workers/{slot}/thaw", {})
-
     def wait_for_workers(self, count: int | None = None, timeout: float = 60.0) -> None:
         """Block until ``count`` workers (None: all) have asked for a job; raises SeedpodError after ``timeout`` s."""
-        wanted, end = self.workers if count is None else count, time.monotonic() + timeout
-        while (ready := sum(one["silent"] is not None for one in self.state()["workers"].values())) < wanted:
-            if time.monotonic() > end:
-                raise SeedpodError(f"{ready} of {wanted} workers came up in {timeout:g} s; look into {self.logs}.")
-            time.sleep(0.05)
-
-    def _call(self, method: str, path: str, body: object = None) -> Any:
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection(self._address, timeout=_CALL_TIMEOUT)
-        try:
-            connection.request(method, f"/__seedpod/{path}", None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            said = json.loads(response.read())
-        except (OSError, http.client.HTTPException) as error:
-            where = self.url or "(not started)"
-            raise SeedpodError(f"the endpoint at {where} does not answer: {error!r}") from error
-        finally:
-            connection.close()
-        if response.status != http.HTTPStatus.OK:
-            raise SeedpodError(f"the endpoint refused {method} {path}: {said.get('detail', response.reason)}")
-        return said
+        super().wait_for_workers(self.workers if count is None else count, timeout)
 
 
 def _line_within(pipe: IO[bytes] | None, seconds: float) -> bytes:
