@@ -7,6 +7,7 @@ what it would have been.
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -69,7 +70,13 @@ class TrialSpec:
 
     def to_wire(self) -> Wire:
         """The spec as plain JSON data."""
-        return {"schema": SCHEMA, **asdict(replace(self, params=dict(self.params)))}
+        plain = replace(
+            self,
+            params=dict(self.params),
+            validation_split=float(self.validation_split),  # 0 and 0.0 are equal, so they must not differ in the uid
+            max_seconds=float(self.max_seconds),
+        )
+        return {"schema": SCHEMA, **asdict(plain)}
 
     @classmethod
     def from_wire(cls, data: object) -> Self:
@@ -95,6 +102,44 @@ class TrialSpec:
         )
         read.finish()
         return spec
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRequest:
+    """One try of a spec on a remote worker: the input of its job.
+
+    Attributes:
+        spec: What to train.
+        attempt: Which try it is, from 1.
+        time_limit: Seconds after which the worker ends it by force.
+    """
+
+    spec: TrialSpec
+    attempt: int
+    time_limit: float
+
+    def to_wire(self) -> Wire:
+        """The request as plain JSON data, under 1 KB. ``uid`` names it in the endpoint's own lists."""
+        return {
+            "schema": SCHEMA,
+            "uid": self.spec.uid,
+            "spec": self.spec.to_wire(),
+            "attempt": self.attempt,
+            "time_limit": float(self.time_limit),
+        }
+
+    @classmethod
+    def from_wire(cls, data: object) -> Self:
+        """Read a request back; raises ContractMismatch naming the field."""
+        read = _Reader("request", data)
+        read.text("uid")
+        request = cls(
+            spec=TrialSpec.from_wire(read.anything("spec")),
+            attempt=read.integer("attempt", low=1, high=1000),
+            time_limit=read.number("time_limit", low=1.0, high=7 * 24 * 3600.0),
+        )
+        read.finish()
+        return request
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +250,12 @@ class TrialResult:
     def to_wire(self) -> Wire:
         """The result as plain JSON data."""
         data = asdict(
-            replace(self, metrics=finite(self.metrics), history=tuple(finite(row) for row in self.history)),
+            replace(
+                self,
+                metrics=finite(self.metrics),
+                history=tuple(finite(row) for row in self.history),
+                environment=dict(self.environment),
+            ),
         )
         return {"schema": SCHEMA, **data, "history": list(data["history"])}
 
@@ -218,10 +268,11 @@ class TrialResult:
             TrainingError: Status is complete and the value is not a number in [0, 1].
         """
         read = _Reader("response", data)
+        status = read.choice("status", Status)
         result = cls(
             number=read.integer("number", low=0),
-            status=read.choice("status", Status),
-            value=read.anything("value"),
+            status=status,
+            value=check_value(read.anything("value")) if status is Status.COMPLETE else read.null("value"),
             best_epoch=read.integer("best_epoch", low=0),
             epochs=read.integer("epochs", low=0),
             metrics=read.metrics("metrics"),
@@ -268,7 +319,7 @@ def check_value(value: object) -> float:
     Raises:
         TrainingError: It is anything else: NaN, infinity, text, null, a truth value, out of range.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:  # false for NaN
         return float(value)
     raise TrainingError(
         f"the trial answered {value!r} as its value; it must be a number from 0 to 1.", cause=Cause.BAD_VALUE
@@ -323,6 +374,12 @@ class _Reader:
             self._refuse(name, value, "a number from 0 to 1, or null")
         return None if value is None else float(value)
 
+    def null(self, name: str) -> Any:
+        value = self.anything(name)
+        if value is not None:
+            self._refuse(name, value, "null unless the trial is complete")
+        return value
+
     def text(self, name: str, *, longest: int = 200) -> str:
         value = self.anything(name)
         if not isinstance(value, str) or not 0 < len(value) <= longest:
@@ -372,7 +429,8 @@ class _Reader:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # The comparison is false for NaN and infinity, and exact for whole numbers that no float can hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_param(value: object) -> bool:
