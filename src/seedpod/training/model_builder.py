@@ -1,10 +1,10 @@
 """Hyperparameters -> compiled Keras model. Backend-neutral Keras 3; every seed is explicit.
 
 The network: scaling to [0, 1], then ``conv_layers`` blocks of convolution, optional batch normalisation, activation and
-2x2 pooling, then global average pooling or flattening, then dense layers with dropout, then softmax.
+2x2 pooling, then global average pooling or flattening, then dense layers with dropout, then a score for each class.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -17,6 +17,9 @@ STEPS_PER_EXECUTION = 16
 """Training steps between two returns to Python: 0.90 of the time of single steps at batch 128, 0.85 at 32 (measured on
 2 cores, TensorFlow 2.21). A stop is noticed between executions."""
 
+BATCH_NORM_MOMENTUM = 0.9
+"""Keras's own 0.99 needs hundreds of steps until validation sees the statistics of the data; digits has 36 an epoch."""
+
 
 def build_model(
     params: Mapping[str, ParamValue],
@@ -25,7 +28,10 @@ def build_model(
     pixel_max: float,
     seed: int,
 ) -> keras.Model:
-    """Build the network that ``params`` describe: images (batch, height, width, channels) -> (batch, classes).
+    """Build the network that ``params`` describe: images (batch, height, width, channels) -> logits (batch, classes).
+
+    Logits and not probabilities: from those, Keras computes a loss that is clipped at 16 under JAX and torch, so that a
+    diverged trial would train on at chance to its last epoch (TensorFlow recovers the logits by itself).
 
     Args:
         params: See ``seedpod.search.space``, which suggests them.
@@ -35,16 +41,18 @@ def build_model(
         seed: Seeds every initializer and dropout layer.
 
     Raises:
-        TrainingError: IMPOSSIBLE, where the configuration does not fit the images or a parameter is missing or unknown.
+        TrainingError: IMPOSSIBLE, where the configuration does not fit the images, or a parameter is missing or has a
+            value that is not known.
     """
     read = _Params(params)
-    seeds = np.random.SeedSequence(seed).generate_state(32)
+    seeds = np.random.SeedSequence(seed).generate_state(32) >> 1  # torch holds them as int32
     next_seed = iter(int(x) for x in seeds).__next__
     side = min(image_shape[:2])
     conv_layers = read.integer("conv_layers", 1, 4)
     if side >> conv_layers < 1:
         raise TrainingError(
-            f"{conv_layers} poolings do not fit images of {image_shape[0]}x{image_shape[1]} pixels.",
+            f"hyperparameter conv_layers = {conv_layers}: so many poolings do not fit images of "
+            f"{image_shape[0]}x{image_shape[1]} pixels.",
             cause=Cause.IMPOSSIBLE,
         )
     kernel_size = read.integer("kernel_size", 1, 11)
@@ -63,7 +71,7 @@ def build_model(
         x = keras.layers.Conv2D(
             filters, kernel_size, padding="same", use_bias=not batch_norm, kernel_initializer=kernel()
         )(x)
-        x = keras.layers.BatchNormalization()(x) if batch_norm else x
+        x = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x) if batch_norm else x
         x = keras.layers.Activation(activation)(x)
         x = pool(2)(x)
     x = keras.layers.GlobalAveragePooling2D()(x) if read.truth("global_pooling") else keras.layers.Flatten()(x)
@@ -72,9 +80,9 @@ def build_model(
         x = keras.layers.Dense(read.integer(f"dense_units_{layer}", 1, 4096), kernel_initializer=kernel())(x)
         x = keras.layers.Activation(activation)(x)
         x = keras.layers.Dropout(dropout, seed=next_seed())(x)
-    # The initializer of the last layer is not searched: softmax wants no gain for rectifiers.
+    # The initializer of the last layer is not searched: no rectifier follows that wants a gain.
     last = keras.initializers.GlorotUniform(seed=next_seed())
-    outputs = keras.layers.Dense(classes, activation="softmax", kernel_initializer=last)(x)
+    outputs = keras.layers.Dense(classes, kernel_initializer=last)(x)
     return keras.Model(inputs, outputs)
 
 
@@ -90,21 +98,20 @@ def compile_model(model: keras.Model, params: Mapping[str, ParamValue], steps: i
     read = _Params(params)
     rate = read.number("learning_rate", 1e-9, 100.0)
     name = read.text("optimizer")
-    optimizers: dict[str, Any] = {
-        "adam": lambda: keras.optimizers.Adam(rate),
-        "rmsprop": lambda: keras.optimizers.RMSprop(rate),
-        "sgd": lambda: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
-    }
-    if name not in optimizers:
-        raise TrainingError(f"optimizer {name!r} is not one of {', '.join(optimizers)}.", cause=Cause.IMPOSSIBLE)
-    interpreted = keras.backend.backend() == "torch" or (keras.backend.backend() == "tensorflow" and device == "cpu")
+    backend = keras.backend.backend()
+    interpreted = backend == "torch" or (backend == "tensorflow" and device == "cpu")
     model.compile(
-        optimizer=optimizers[name](),
-        loss="sparse_categorical_crossentropy",
+        optimizer=_OPTIMIZERS[name](rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        steps_per_execution=min(STEPS_PER_EXECUTION, steps),
+        steps_per_execution=1 if backend == "torch" else min(STEPS_PER_EXECUTION, steps),  # torch takes no more
         jit_compile=False if interpreted else "auto",
     )
+
+
+def read_batch_size(params: Mapping[str, ParamValue]) -> int:
+    """Images a training step; raises TrainingError, IMPOSSIBLE, as ``build_model`` does."""
+    return _Params(params).integer("batch_size", 1, 65536)
 
 
 class _Params:
@@ -127,7 +134,12 @@ class _Params:
         return float(value)
 
     def integer(self, name: str, low: int, high: int) -> int:
-        return int(self.number(name, low, high))
+        value = self.number(name, low, high)
+        if not value.is_integer():
+            raise TrainingError(
+                f"hyperparameter {name} = {value!r}; it must be a whole number.", cause=Cause.IMPOSSIBLE
+            )
+        return int(value)
 
     def text(self, name: str) -> str:
         value = self._get(name)
@@ -139,7 +151,10 @@ class _Params:
         return str(value)
 
     def truth(self, name: str) -> bool:
-        return bool(self._get(name))
+        value = self._get(name)
+        if not isinstance(value, bool):
+            raise TrainingError(f"hyperparameter {name} = {value!r}; it must be true or false.", cause=Cause.IMPOSSIBLE)
+        return value
 
 
 _INITIALIZERS = {
@@ -147,9 +162,14 @@ _INITIALIZERS = {
     "he_normal": keras.initializers.HeNormal,
     "he_uniform": keras.initializers.HeUniform,
 }
+_OPTIMIZERS: dict[str, Callable[[float], Any]] = {
+    "adam": keras.optimizers.Adam,
+    "rmsprop": keras.optimizers.RMSprop,
+    "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
+}
 _CHOICES = {
     "activation": ("relu", "leaky_relu", "swish", "gelu"),
     "initializer": tuple(_INITIALIZERS),
-    "optimizer": ("adam", "rmsprop", "sgd"),
+    "optimizer": tuple(_OPTIMIZERS),
     "pooling": ("max", "average"),
 }

@@ -15,6 +15,13 @@ _UNUSED_BY_KERAS = ("sklearn", "matplotlib")
 less (measured)."""
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def configure_environment(environment: dict[str, str], threads: int = COMPUTE_THREADS) -> dict[str, str]:
     """The environment for a trainer process: a copy with the thread counts of every numeric library fixed."""
     count = str(threads)

@@ -1,0 +1,320 @@
+"""The real trainer, on digits, in real trainer processes. This process imports no Keras."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+import seedpod
+from seedpod.errors import Cause, TrainingError, TrialCancelled
+from seedpod.training.child import PoolLimits, TrainerProcess
+from seedpod.training.datasets import prepare
+from seedpod.training.pool import KERAS_TRAINER, TrainerPool
+from seedpod.training.runtime import configure_environment
+from seedpod.trial import ParamValue, Status, TrialProgress, TrialResult, TrialSpec
+
+PATIENCE = 3  # as in trainer.py, which imports Keras
+# Every Python warning but one, which Keras 3.15 causes inside itself on torch.
+SHOWN = "default,ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+LIMITS = PoolLimits(trials=1000)  # no recycling in the middle of a test
+SMALL: dict[str, ParamValue] = {
+    "conv_layers": 1,
+    "filters_0": 4,
+    "kernel_size": 3,
+    "activation": "relu",
+    "batch_norm": False,
+    "initializer": "he_normal",
+    "pooling": "max",
+    "global_pooling": False,
+    "dropout": 0.0,
+    "dense_layers": 0,
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "batch_size": 64,
+}
+# Everything that draws random numbers: shuffling, dropout, weights; and batch normalisation, which remembers.
+VARIED: dict[str, ParamValue] = SMALL | {
+    "conv_layers": 2,
+    "filters_1": 8,
+    "batch_norm": True,
+    "dropout": 0.3,
+    "dense_layers": 1,
+}
+VARIED |= {"dense_units_0": 32, "batch_size": 32, "learning_rate": 3e-3}
+# An epoch takes about a second, on any backend.
+SLOW: dict[str, ParamValue] = SMALL | {
+    "conv_layers": 2,
+    "filters_0": 64,
+    "filters_1": 128,
+    "kernel_size": 5,
+    "batch_size": 8,
+}
+
+
+@pytest.fixture(name="base", scope="module")
+def base_spec(digits_cache: Path) -> TrialSpec:
+    return TrialSpec(
+        number=0,
+        dataset="digits",
+        fingerprint=prepare("digits", digits_cache).fingerprint,
+        params=SMALL,
+        seed=42,
+        split_seed=42,
+        objective="val_accuracy",
+        max_epochs=2,
+        min_epochs=1,
+        validation_split=0.2,
+        max_parameters=1_000_000,
+        max_seconds=0.0,
+    )
+
+
+@pytest.fixture(name="pool", scope="module")
+def one_warm_process(digits_cache: Path) -> Iterator[TrainerPool]:
+    with TrainerPool(1, digits_cache, limits=LIMITS) as pool:
+        yield pool
+
+
+@pytest.fixture(name="varied", scope="module")
+def varied_result(pool: TrainerPool, base: TrialSpec) -> TrialResult:
+    """What the warm process says of VARIED."""
+    return pool.run(replace(base, params=VARIED), ignore)
+
+
+@contextmanager
+def fresh_process(cache_dir: Path, schedulers: int) -> Iterator[TrainerProcess]:
+    """A trainer process of its own that shows every Python warning."""
+    ready = threading.Event()
+    source = str(Path(seedpod.__file__).parents[1])
+    command = [sys.executable, "-m", "seedpod.training.process", KERAS_TRAINER, str(cache_dir), str(schedulers)]
+    environment = configure_environment({**os.environ, "PYTHONPATH": source, "PYTHONWARNINGS": SHOWN})
+    process = TrainerProcess([*command, str(os.getpid())], environment, LIMITS, lambda *_: ready.set())
+    process.listen()
+    try:
+        assert ready.wait(LIMITS.start)
+        yield process
+    finally:
+        process.kill()
+        process.bury()
+
+
+def ignore(_: TrialProgress) -> None:
+    pass
+
+
+def numbers(result: TrialResult) -> TrialResult:
+    """The result without the time that it took."""
+    return replace(result, seconds=0.0)
+
+
+def refusal(pool: TrainerPool, spec: TrialSpec) -> tuple[TrainingError, list[TrialProgress]]:
+    """The error that a trial ends with, and what it reported before."""
+    seen: list[TrialProgress] = []
+    with pytest.raises(TrainingError) as caught:
+        pool.run(spec, seen.append)
+    return caught.value, seen
+
+
+def test_same_spec_in_one_process(pool: TrainerPool, base: TrialSpec, varied: TrialResult) -> None:
+    """The same spec gives the same result to the last bit in one process, with another trial between."""
+    pool.run(replace(base, seed=7), ignore)
+    assert numbers(pool.run(replace(base, params=VARIED), ignore)) == numbers(varied)
+
+
+def test_same_spec_in_other_processes(digits_cache: Path, base: TrialSpec, varied: TrialResult) -> None:
+    """Two fresh processes side by side, with one and two schedulers, give the warm process's result to the last bit,
+    and print no warning.
+    """
+    spec = replace(base, params=VARIED)
+    with (
+        fresh_process(digits_cache, 1) as one,
+        fresh_process(digits_cache, 2) as two,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        results = list(threads.map(lambda process: process.run(spec, ignore, spec.uid), (one, two)))
+        printed = one.tail() + two.tail()
+    assert [numbers(result) for result in results] == [numbers(varied)] * 2
+    assert "Warning:" not in printed
+    assert "Traceback" not in printed
+
+
+def test_seed_changes_the_numbers(pool: TrainerPool, base: TrialSpec, varied: TrialResult) -> None:
+    """Another seed, up to the largest, gives other numbers."""
+    other = pool.run(replace(base, params=VARIED, seed=2**32 - 1), ignore)
+    assert other.history[0]["loss"] != varied.history[0]["loss"]
+    assert other.history[0]["val_loss"] != varied.history[0]["val_loss"]
+
+
+def test_split_seed_changes_the_validation_images(pool: TrainerPool, base: TrialSpec) -> None:
+    """Another split_seed judges the same untrained weights by other images."""
+    still = replace(base, params=SMALL | {"learning_rate": 1e-9}, max_epochs=1)
+    one, other = (pool.run(replace(still, split_seed=seed), ignore) for seed in (1, 2))
+    assert one.history[0]["val_loss"] != other.history[0]["val_loss"]
+
+
+def test_learns(pool: TrainerPool, base: TrialSpec) -> None:
+    """A sensible configuration names at least 95 % of the validation digits after six epochs."""
+    params = VARIED | {"filters_0": 16, "filters_1": 32, "dense_units_0": 64, "dropout": 0.1}
+    result = pool.run(replace(base, params=params, max_epochs=6), ignore)
+    assert result.value is not None
+    assert result.value >= 0.95
+
+
+def test_epochs_are_reported_and_recorded(pool: TrainerPool, base: TrialSpec) -> None:
+    """Progress counts up by one an epoch and equals the history; value and metrics are those of the best epoch."""
+    seen: list[TrialProgress] = []
+    # So high a rate that accuracy goes up and down.
+    spec = replace(base, params=SMALL | {"learning_rate": 0.1}, max_epochs=4, min_epochs=4)
+    result = pool.run(spec, seen.append)
+    assert [p.sequence for p in seen] == [p.epoch for p in seen] == [1, 2, 3, 4]
+    assert [p.metrics for p in seen] == list(result.history)
+    assert [p.seconds for p in seen] == sorted(p.seconds for p in seen)
+    assert seen[-1].seconds <= result.seconds
+    assert result.epochs == 4
+    values = [p.value for p in seen]
+    assert values == [row["val_accuracy"] for row in result.history]
+    assert result.value == max(value for value in values if value is not None)
+    assert result.best_epoch == values.index(result.value) + 1
+    assert result.metrics == result.history[result.best_epoch - 1]
+    assert set(result.metrics) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+
+
+def test_objective_decides_the_best_epoch(pool: TrainerPool, base: TrialSpec) -> None:
+    """The value is that of the metric which the spec names."""
+    result = pool.run(replace(base, objective="accuracy"), ignore)
+    assert result.value == max(row["accuracy"] or 0.0 for row in result.history)
+
+
+@pytest.mark.parametrize(("min_epochs", "epochs"), [(1, 1 + PATIENCE), (6, 6)])
+def test_early_stopping(pool: TrainerPool, base: TrialSpec, min_epochs: int, epochs: int) -> None:
+    """A trial that no longer gets better ends PATIENCE epochs after its best one, and not before min_epochs."""
+    # Weights that hardly move: the first epoch stays the best.
+    spec = replace(base, params=SMALL | {"learning_rate": 1e-9}, max_epochs=20, min_epochs=min_epochs)
+    result = pool.run(spec, ignore)
+    assert result.epochs == len(result.history) == epochs
+    assert result.best_epoch == 1
+
+
+def test_wire_keeps_a_result(varied: TrialResult) -> None:
+    """A real result is the same after a way over the wire."""
+    assert TrialResult.from_wire(varied.to_wire()) == varied
+    assert varied.environment["keras_backend"] == os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
+def test_too_large_never_trains(pool: TrainerPool, base: TrialSpec) -> None:
+    """A model over max_parameters is refused before it trains, with both numbers."""
+    error, seen = refusal(pool, replace(base, max_parameters=689))
+    assert error.cause is Cause.TOO_LARGE
+    assert "690 trainable parameters, over max_parameters=689" in error.message
+    assert seen == []
+    assert pool.run(replace(base, max_parameters=690), ignore).parameters == 690
+
+
+def test_diverged(pool: TrainerPool, base: TrialSpec) -> None:
+    """A loss that is no longer finite ends the trial in its epoch and is said."""
+    # Five layers of an activation that never dies: their weights grow each other.
+    params = VARIED | {"conv_layers": 3, "filters_2": 16, "batch_norm": False, "activation": "leaky_relu"}
+    params |= {"optimizer": "sgd", "learning_rate": 100.0}
+    error, seen = refusal(pool, replace(base, params=params, max_epochs=20))
+    assert error.cause is Cause.DIVERGED
+    assert "learning_rate" in error.message
+    assert len(seen) < 3
+
+
+def test_deadline(pool: TrainerPool, base: TrialSpec) -> None:
+    """A trial over its max_seconds ends by itself, in the middle of an epoch, and names the setting."""
+    started = time.monotonic()
+    error, seen = refusal(pool, replace(base, params=SLOW, max_epochs=1000, max_seconds=0.3))
+    assert error.cause is Cause.DEADLINE
+    assert "max_training_time_minutes" in error.message
+    assert seen == []
+    assert time.monotonic() - started < 20
+
+
+def test_missing_data_set(pool: TrainerPool, base: TrialSpec) -> None:
+    """A data set that is not on this machine fails the trial and says how to prepare it."""
+    error, seen = refusal(pool, replace(base, dataset="nowhere"))
+    assert error.cause is Cause.DATA
+    assert "'nowhere'" in error.message
+    assert seen == []
+
+
+def test_other_data_set_of_the_same_name(pool: TrainerPool, base: TrialSpec) -> None:
+    """A data set with another fingerprint than the spec's is not trained on."""
+    error, seen = refusal(pool, replace(base, fingerprint="0" * 16))
+    assert error.cause is Cause.DATA
+    assert "0" * 16 in error.message
+    assert seen == []
+
+
+class MiddleOfAnEpoch:
+    """A report that does something a moment after the first epoch, in the middle of the second."""
+
+    def __init__(self, pool: TrainerPool) -> None:
+        self._pool = pool
+        self.seen: list[TrialProgress] = []
+        self.pids: list[int] = []
+        self.reached = threading.Event()
+
+    def __call__(self, progress: TrialProgress) -> None:
+        self.seen.append(progress)
+        self.pids = self._pool.pids(running=True)
+        self.reached.set()
+
+    def wait(self) -> None:
+        assert self.reached.wait(60)
+        time.sleep(0.15)
+
+
+def test_cancel_in_the_middle_of_an_epoch(pool: TrainerPool, base: TrialSpec) -> None:
+    """A cancelled trial ends between two batches, long before its epoch does, and its process serves the next one."""
+    spec, report, after = replace(base, params=SLOW, max_epochs=1000), MiddleOfAnEpoch(pool), MiddleOfAnEpoch(pool)
+    with ThreadPoolExecutor(1) as threads:
+        trial = threads.submit(pool.run, spec, report)
+        report.wait()
+        asked = time.monotonic()
+        pool.cancel(spec.uid)
+        with pytest.raises(TrialCancelled):
+            trial.result(timeout=20)
+        assert time.monotonic() - asked < LIMITS.grace
+    assert [p.epoch for p in report.seen] == [1]
+    pool.run(base, after)
+    assert after.pids == report.pids
+
+
+def test_kill_in_the_middle_of_an_epoch(pool: TrainerPool, base: TrialSpec, varied: TrialResult) -> None:
+    """A process killed in the middle of an epoch fails its trial alone, by name; its successor changes no number."""
+    report = MiddleOfAnEpoch(pool)
+    with ThreadPoolExecutor(1) as threads:
+        trial = threads.submit(pool.run, replace(base, params=SLOW, max_epochs=1000), report)
+        report.wait()
+        os.kill(report.pids[0], signal.SIGKILL)
+        with pytest.raises(TrainingError, match="SIGKILL") as caught:
+            trial.result(timeout=20)
+    assert caught.value.cause is Cause.PROCESS_DIED
+    assert numbers(pool.run(replace(base, params=VARIED), ignore)) == numbers(varied)
+
+
+def test_memory_of_many_trials(pool: TrainerPool, base: TrialSpec) -> None:
+    """Twelve tiny trials in one process leave less than 40 MB each behind."""
+    held: list[float] = []
+    pids: set[int] = set()
+
+    def report(_: TrialProgress) -> None:
+        (pid,) = pool.pids(running=True)
+        pids.add(pid)
+        held.append(psutil.Process(pid).memory_info().rss / 1e6)
+
+    for number in range(13):
+        assert pool.run(replace(base, number=number, seed=number, max_epochs=1), report).status is Status.COMPLETE
+    assert len(pids) == 1
+    assert (held[12] - held[0]) / 12 < 40
