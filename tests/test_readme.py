@@ -15,7 +15,7 @@ def test_settings_table_is_the_code_s_own() -> None:
 
 
 def test_map_names_every_module() -> None:
-    """Every module stands in the map or in its own room's description, and the map names no module that is not there."""
+    """Every module stands in the map or in its room's own description, and the map names none that is not there."""
     tree = README.split("## The map of the house", 1)[1].split("```")[1]
     modules = [p for p in (ROOT / "src" / "seedpod").rglob("*.py") if not p.name.startswith("__")]
     for module in modules:
