@@ -3,6 +3,7 @@
 import time
 
 import psutil
+
 from endpoint_client import Client, eventually
 
 
