@@ -19,6 +19,7 @@ from seedpod.config import load
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, str(ROOT / "optimizer.py")]
+LONG = ("max_epochs_per_trial=40", "min_epochs_per_trial=40")
 QUICK = ("max_epochs_per_trial=2", "min_epochs_per_trial=1", "sampler=random")
 
 
@@ -214,7 +215,7 @@ def test_killed_trainer_fails_its_trial_alone(tmp_path: Path, digits_cache: Path
     with start(
         "trials=3",
         "run_name=r",
-        "min_epochs_per_trial=19",
+        *LONG,
         "sampler=random",
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
@@ -243,7 +244,7 @@ def test_interrupt_saves_and_leaves_nothing(
     with start(
         "trials=50",
         "run_name=r",
-        "min_epochs_per_trial=19",
+        *LONG,
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
     ) as search:
@@ -277,7 +278,7 @@ def test_no_trainer_outlives_the_search(tmp_path: Path, digits_cache: Path, sign
     with start(
         "trials=50",
         "run_name=r",
-        "min_epochs_per_trial=19",
+        *LONG,
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
     ) as search:
