@@ -220,6 +220,7 @@ class TrialResult:
         backend: Name of the backend that ran it.
         cost: USD.
         attempts: Tries that it took.
+        run: Where it ran: worker, job, seconds in the queue and executing. Decides no number of the above.
         error: Why it failed; None unless failed.
     """
 
@@ -236,6 +237,7 @@ class TrialResult:
     backend: str = "local"
     cost: float = 0.0
     attempts: int = 1
+    run: Mapping[str, ParamValue] = field(default_factory=dict)
     error: TrialFailure | None = None
 
     def __post_init__(self) -> None:
@@ -255,6 +257,7 @@ class TrialResult:
                 metrics=finite(self.metrics),
                 history=tuple(finite(row) for row in self.history),
                 environment=dict(self.environment),
+                run=dict(self.run),
             ),
         )
         return {"schema": SCHEMA, **data, "history": list(data["history"])}
@@ -283,6 +286,7 @@ class TrialResult:
             backend=read.text("backend"),
             cost=read.number("cost", low=0.0),
             attempts=read.integer("attempts", low=1),
+            run=read.params("run"),
             error=read.failure("error"),
         )
         read.finish()
@@ -297,6 +301,7 @@ class TrialBackend(Protocol):
     """The one seam through which trials are run. Implementations are thread-safe: ``run`` is called by many threads."""
 
     name: str
+    at_once: int  # trials that it can run side by side
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """Run one trial to its end and return its complete result.
