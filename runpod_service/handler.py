@@ -24,10 +24,11 @@ from typing import Any, Self
 import runpod
 from runpod.serverless.modules.worker_state import JobsProgress
 
+from seedpod import __version__
 from seedpod.errors import Cause, ConfigError, ContractMismatch, TrainingError, TrialCancelled, TrialError
-from seedpod.training.datasets import NAMES, prepare
+from seedpod.training.datasets import NAMES, available, prepare
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
-from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult, Wire
+from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult, Wire, WorkerReport, probe_wire
 
 MOST_JOBS = 6
 """Jobs that one worker may run side by side."""
@@ -85,6 +86,15 @@ class Worker:
         )
         # More threads than jobs: a cancelled trial holds its thread until its process has ended.
         self._threads = ThreadPoolExecutor(2 * settings.concurrency + 2, thread_name_prefix="trial")
+
+    def report(self) -> WorkerReport:
+        """What this worker is."""
+        return WorkerReport(
+            version=__version__,
+            concurrency=self.settings.concurrency,
+            devices=len(self.settings.devices),
+            datasets=available(self.settings.cache_dir),
+        )
 
     def wait_until_ready(self, seconds: float) -> bool:
         """Block until every process is warm."""
@@ -158,12 +168,15 @@ async def runpod_handler(job: dict[str, Any]) -> Wire:
 
 
 async def handler(job: dict[str, Any]) -> Wire:
-    """Run one job: validate its input, train, answer ``{"result": …}``.
+    """Run one job: validate its input, train, answer ``{"result": …}``; or say what this worker is.
 
     A request that breaks the contract is answered, not raised: it would break it again on every retry.
     """
+    asked = job.get("input")
+    if asked == probe_wire():
+        return {"probe": worker().report().to_wire()}
     try:
-        request = TrialRequest.from_wire(job.get("input"))
+        request = TrialRequest.from_wire(asked)
     except ContractMismatch as error:
         return _answer(TrialResult.ended(0, Status.FAILED, error, backend="runpod"))
     return _answer(await start_training(job, request))

@@ -142,6 +142,45 @@ class TrialRequest:
         return request
 
 
+def probe_wire() -> Wire:
+    """The input of a job that asks a worker what it is instead of training."""
+    return {"schema": SCHEMA, "probe": True}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker says of itself.
+
+    Attributes:
+        version: seedpod's version in its image.
+        concurrency: Jobs that it runs side by side.
+        devices: GPUs that it shares out; 0 is a CPU.
+        datasets: Fingerprints of the data sets that it holds, by id.
+    """
+
+    version: str
+    concurrency: int
+    devices: int
+    datasets: Mapping[str, str]
+
+    def to_wire(self) -> Wire:
+        """The report as plain JSON data."""
+        return {"schema": SCHEMA, **asdict(replace(self, datasets=dict(self.datasets)))}
+
+    @classmethod
+    def from_wire(cls, data: object) -> Self:
+        """Read a report back; raises ContractMismatch naming the field."""
+        read = _Reader("probe's answer", data)
+        report = cls(
+            version=read.text("version"),
+            concurrency=read.integer("concurrency", low=1),
+            devices=read.integer("devices", low=0),
+            datasets={name: str(value) for name, value in read.params("datasets").items()},
+        )
+        read.finish()
+        return report
+
+
 @dataclass(frozen=True, slots=True)
 class TrialProgress:
     """One finished epoch of a running trial.
