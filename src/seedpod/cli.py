@@ -57,10 +57,25 @@ def _command(words: list[str]) -> int:
     if words and words[0] == "config":
         print(origins_text(load(words[1:], os.environ)), end="")
         return DONE
+    if words and words[0] == "endpoint":
+        from seedpod.commands import serve_endpoint
+
+        serve_endpoint(words[1:], Path(load([], os.environ).config.cache_dir).expanduser(), _show)
+        return DONE
     from seedpod.keys import take_key
 
-    rest, key = take_key(words, os.environ, Path.cwd(), lambda line: print(line, file=sys.stderr))
-    return _search(load(rest, os.environ), key)
+    examine = bool(words) and words[0] == "doctor"
+    rest, key = take_key(words[examine:], os.environ, Path.cwd(), lambda line: print(line, file=sys.stderr))
+    loaded = load(rest, os.environ)
+    if examine:
+        from seedpod.commands import doctor
+
+        return DONE if doctor(loaded.config, key, _show) else BAD_ENDPOINT
+    return _search(loaded, key)
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)
 
 
 def _search(loaded: LoadedConfig, key: "Secret | None") -> int:

@@ -79,7 +79,9 @@ def _workers(health: EndpointHealth, at_once: int) -> Iterator[Finding]:
             f"Nothing, or see that the endpoint's maximum of workers is at least {at_once}.",
         )
     if health.jobs.in_queue:
-        yield Finding(None, f"{health.jobs.in_queue} jobs wait already", "Somebody else uses this endpoint, or it is stuck.")
+        yield Finding(
+            None, f"{health.jobs.in_queue} jobs wait already", "Somebody else uses this endpoint, or it is stuck."
+        )
 
 
 def _times(config: OptimizationConfig) -> Iterator[Finding]:
@@ -149,7 +151,7 @@ def _dataset(config: OptimizationConfig, report: WorkerReport, cache_dir: Path) 
         yield Finding(
             None,
             f"data set {data.id} is not in the image",
-            f"Build the image with it (deploy.sh --datasets {data.id}); workers that may download prepare it themselves.",
+            f"Build the image with it (deploy.sh --datasets {data.id}), or let its workers download it at their start.",
         )
     else:
         yield Finding(

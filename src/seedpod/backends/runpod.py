@@ -8,9 +8,8 @@ trial leaves this module, its job has ended or was cancelled: nobody pays for a 
 import random
 import statistics
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -48,7 +47,8 @@ class Endpoint(Protocol):
     def status(self, job_id: str) -> JobStatus: ...  # noqa: D102
     def cancel(self, job_id: str) -> JobStatus: ...  # noqa: D102
     def health(self) -> EndpointHealth: ...  # noqa: D102
-    def stop_waiting(self) -> None: ...  # noqa: D102
+    def pause(self, seconds: float) -> None: ...  # noqa: D102
+    def cancel_waiting(self) -> None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
 
@@ -126,7 +126,6 @@ class RunPodBackend:
         self._clock = clock or SystemClock()
         self._chance = chance or random.Random()
         self._shared = Guarded(_Shared(ConcurrencyLimit(most_at_once)))
-        # Apart from the rest: threads sleep on it between polls, and should be woken by nothing but the end.
         self._closed = Guarded([False])
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
@@ -150,7 +149,7 @@ class RunPodBackend:
         """See TrialBackend."""
         with self._closed.locked() as closed:
             closed[0] = True
-        self._endpoint.stop_waiting()
+        self._endpoint.cancel_waiting()
 
     def close(self) -> None:
         """See TrialBackend."""
@@ -205,7 +204,7 @@ class RunPodBackend:
     def _follow(self, spec: TrialSpec, job: _Job, report: Report) -> TrialResult:
         """Poll until the job has ended; its result, or the error that it stands for."""
         while True:
-            self._sleep(self._delay(spec, job))
+            self._endpoint.pause(self._delay(spec, job))
             try:
                 status = self._endpoint.status(job.id)
             except JobGone:
@@ -287,10 +286,6 @@ class RunPodBackend:
             jobs = list(blamed)
         if len(jobs) == _SUSPICIOUS:
             self._say(f"worker {job.worker} has failed {len(jobs)} jobs: {', '.join(jobs)}. Look at its log on RunPod.")
-
-    def _sleep(self, seconds: float) -> None:
-        if self._closed.wait_for(lambda closed: True if closed[0] else None, timeout=seconds):
-            raise TrialCancelled("the search is stopping")
 
     def _stopping(self) -> bool:
         with self._closed.locked() as closed:

@@ -103,9 +103,7 @@ class OptimizationConfig:
     )
     trial_retries: int = field(
         default=2,
-        metadata=about(
-            TRAINING, Whole(0, 10, "tries"), "how often a trial that its worker lost runs again"
-        ),
+        metadata=about(TRAINING, Whole(0, 10, "tries"), "how often a trial that its worker lost runs again"),
     )
     local_workers: int | Literal["auto"] = field(
         default=1,
@@ -139,9 +137,7 @@ class OptimizationConfig:
     runpod_service_fallback_local: bool = field(
         default=True, metadata=about(RUNPOD, Truth(), "go on locally when the endpoint fails")
     )
-    concurrent: bool = field(
-        default=True, metadata=about(RUNPOD, Truth(), "run several remote trials at once")
-    )
+    concurrent: bool = field(default=True, metadata=about(RUNPOD, Truth(), "run several remote trials at once"))
     concurrent_workers: int = field(
         default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once")
     )

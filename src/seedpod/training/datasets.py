@@ -154,7 +154,7 @@ def available(cache_dir: Path) -> dict[str, str]:
     """Fingerprints of the data sets that are prepared in this cache folder, by id; their arrays are not looked at."""
     found = {}
     for path in sorted(cache_dir.glob("datasets/*/manifest.json")):
-        with suppress(_DamagedError):
+        with contextlib.suppress(_DamagedError):
             manifest = _read_manifest(path.parent)
             found[str(manifest["id"])] = str(manifest["fingerprint"])
     return found
