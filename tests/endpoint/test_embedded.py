@@ -11,7 +11,7 @@ from typing import Self
 
 import psutil
 import pytest
-from conftest import HANDLER, Client, eventually
+from endpoint_client import HANDLER, Client, eventually
 
 from seedpod.endpoint.embedded import EmbeddedEndpoint, require
 from seedpod.endpoint.guardian import carriers

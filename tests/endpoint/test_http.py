@@ -6,7 +6,7 @@ import socket
 from typing import Any
 
 import pytest
-from conftest import Client, eventually
+from endpoint_client import Client, eventually
 
 from seedpod.errors import SeedpodError
 

@@ -3,7 +3,7 @@
 import time
 
 import psutil
-from conftest import Client, eventually
+from endpoint_client import Client, eventually
 
 
 def test_a_job_runs_on_a_worker_and_its_progress_is_seen(farm: Client) -> None:
