@@ -320,6 +320,7 @@ def test_a_request_carries_what_it_should_and_nothing_else(tmp_path: Path, monke
         client = client_at(server.url)
         submit(client)
         submit(client)
+        assert not list(client._session.cookies), "threads would share a jar that changes"
     for request in server.requests:
         head = request.partition(b"\r\n\r\n")[0].decode()
         assert f"User-Agent: seedpod/{__version__}\r\n" in head

@@ -194,7 +194,9 @@ def test_a_half_open_breaker_lets_exactly_one_call_through(control: EmbeddedEndp
         assert sent(control, "status") == before + 1
         assert sorted(type(end) is BreakerOpen for end in ends) == [False] + [True] * 7
         assert gate.counters().breaker.state is BreakerState.CLOSED
+        began = time.monotonic()
         assert all(isinstance(end, JobStatus) for end in at_once([lambda: gate.status(job)] * 8))
+        assert time.monotonic() - began < 2.0, "those who were refused kept their slots"
 
 
 def test_a_failed_probe_opens_the_breaker_again(control: EmbeddedEndpoint) -> None:
