@@ -8,8 +8,13 @@
     ├── TrialError                fails its trial alone; carries its Cause
     │   ├── TrainingError         the model, its data or its process failed
     │   └── BackendError          the way to the trainer failed; may be tried again
-    │       ├── EndpointUnreachable   no answer: name, network, TLS, time-out, 5xx, open breaker
+    │       ├── EndpointUnreachable   no usable answer: name, network, TLS, time-out, 5xx
+    │       │   ├── EndpointBusy      429: over its limits; carries Retry-After
+    │       │   ├── BreakerOpen       not even asked: it failed too often of late
+    │       │   └── PerhapsSubmitted  a job was sent and may exist: a second try may be its twin
     │       ├── EndpointRefused       bad key, unknown endpoint: never retried
+    │       ├── RequestRefused        this one request is malformed or too large: never retried
+    │       ├── JobGone               the endpoint no longer knows the job: its retention or TTL is over
     │       ├── JobFailed             the endpoint ended the job without a result
     │       └── ContractMismatch      the two sides speak different schemas: redeploy the image
     └── TrialStopped              asked for from above, no failure
@@ -85,13 +90,50 @@ class BackendError(TrialError):
 
 
 class EndpointUnreachable(BackendError):
-    """No usable answer: name resolution, network, TLS, time-out, 5xx, or an open circuit breaker."""
+    """No usable answer: name resolution, network, TLS, time-out, 5xx, no JSON.
+
+    Raised as itself, it says of a submission that it was certainly not accepted.
+
+    Attributes:
+        retry_after: Seconds that the endpoint asked to be left alone; None where it did not say.
+    """
+
+    def __init__(
+        self, message: str, *, cause: Cause = Cause.ENDPOINT, detail: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, cause=cause, detail=detail)
+        self.retry_after = retry_after
+
+
+class EndpointBusy(EndpointUnreachable):
+    """429: over the endpoint's limits. It is alive, and nothing was accepted."""
+
+
+class BreakerOpen(EndpointUnreachable):
+    """Not sent: the circuit breaker is open. ``retry_after`` says when it may be probed."""
+
+
+class PerhapsSubmitted(EndpointUnreachable):
+    """A submission that was sent and whose answer was lost: the job may exist, under an id that nobody knows.
+
+    Whoever submits it again names the possible twin.
+    """
 
 
 class EndpointRefused(BackendError):
     """The endpoint answered and said no: bad key, unknown endpoint. Never retried."""
 
     retryable = False
+
+
+class RequestRefused(BackendError):
+    """The endpoint takes requests, but not this one: malformed or too large. Never retried."""
+
+    retryable = False
+
+
+class JobGone(BackendError):
+    """The endpoint does not know this job, or no longer: its retention or its time to live is over."""
 
 
 class JobFailed(BackendError):
