@@ -1,14 +1,16 @@
 """Which backend a search gets, from its settings."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 from seedpod.backends.fallback import FallbackBackend
 from seedpod.backends.local import LocalBackend
 from seedpod.backends.runpod import JobRules, RunPodBackend
+from seedpod.clock import SystemClock
 from seedpod.config import OptimizationConfig
 from seedpod.endpoint.embedded import EmbeddedEndpoint
-from seedpod.errors import EndpointRefused, EndpointUnreachable
+from seedpod.errors import BreakerOpen, EndpointRefused, EndpointUnreachable
 from seedpod.remote.address import LOCAL, Address, parse_address
 from seedpod.remote.client import EndpointClient
 from seedpod.remote.gate import Gate
@@ -63,7 +65,8 @@ def most_at_once(config: OptimizationConfig) -> int:
 
 def connect(address: Address, key: Secret, connections: int) -> Gate:
     """An endpoint behind its gate."""
-    return Gate(EndpointClient(address.base_url, address.endpoint_id, key, connections))
+    client = EndpointClient(address.base_url, address.endpoint_id, key, connections)
+    return Gate(client, SystemClock(), random.Random())
 
 
 def local_endpoint(config: OptimizationConfig, cache_dir: Path) -> EmbeddedEndpoint:
@@ -73,6 +76,14 @@ def local_endpoint(config: OptimizationConfig, cache_dir: Path) -> EmbeddedEndpo
         workers=most_at_once(config) if asked == "auto" else asked,
         environment={"SEEDPOD_CACHE_DIR": str(cache_dir)},
     )
+
+
+def _say_hello(gate: Gate) -> None:
+    """Ask once, so that a bad key, a wrong id or no network is known now and said once, in its own words."""
+    try:
+        gate.health()
+    except BreakerOpen as error:
+        raise EndpointUnreachable(error.message.partition("Last: ")[2] or error.message) from error
 
 
 def _remote(config: OptimizationConfig, key: Secret | None, say: Say, cache_dir: Path) -> RunPodBackend:
@@ -92,7 +103,7 @@ def _remote(config: OptimizationConfig, key: Secret | None, say: Say, cache_dir:
         raise EndpointRefused(NO_KEY)
     gate = connect(parse_address(config.runpod_service_endpoint), key, at_once)
     try:
-        gate.health()  # a bad key, a wrong id or no network is known now, and said once
+        _say_hello(gate)
     except BaseException:
         gate.close()
         raise

@@ -16,6 +16,7 @@
     │       ├── RequestRefused        this one request is malformed or too large: never retried
     │       ├── JobGone               the endpoint no longer knows the job: its retention or TTL is over
     │       ├── JobFailed             the endpoint ended the job without a result
+    │       ├── JobOverdue            the job took longer than it may, the queue included: never retried
     │       └── ContractMismatch      the two sides speak different schemas: redeploy the image
     └── TrialStopped              asked for from above, no failure
         ├── TrialCancelled        the search is stopping
@@ -74,6 +75,8 @@ class TrialError(SeedpodError):
         self.message = message
         self.cause = cause
         self.detail = detail
+        self.run: dict[str, bool | int | float | str] = {}
+        """Where it ran, as far as that is known: worker, job, attempt, seconds."""
 
 
 class TrainingError(TrialError):
@@ -140,6 +143,12 @@ class JobFailed(BackendError):
     """The endpoint ended the job without a result."""
 
 
+class JobOverdue(BackendError):
+    """The job took longer than it may, most often because no worker took it. Never retried: it would take as long."""
+
+    retryable = False
+
+
 class ContractMismatch(BackendError):
     """A message that breaks the schema, most often from a stale worker image; redeploy it."""
 
@@ -151,6 +160,11 @@ class ContractMismatch(BackendError):
 
 class TrialStopped(SeedpodError):
     """A trial that ended because it was asked to."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.run: dict[str, bool | int | float | str] = {}
+        """See TrialError."""
 
 
 class TrialCancelled(TrialStopped):

@@ -26,6 +26,7 @@ from seedpod.errors import (
     TrainingError,
     TrialCancelled,
     TrialError,
+    TrialStopped,
 )
 from seedpod.guarded import Guarded
 from seedpod.remote.policy import ConcurrencyLimit
@@ -163,7 +164,7 @@ class RunPodBackend:
             job = self._submit(spec, attempt)
             try:
                 result = self._follow(spec, job, report)
-            except TrialError as error:
+            except (TrialError, TrialStopped) as error:
                 error.run = _facts(job)
                 self._learn(job, error)
                 raise
@@ -229,7 +230,7 @@ class RunPodBackend:
         if job.state is not JobState.IN_QUEUE and job.status is not None:
             age = job.status.execution if job.status.execution is not None else waited - (job.status.delay or 0.0)
         expected = None if pace is None else pace * spec.max_epochs
-        return poll_delay(job.state, age, expected, in_flight, job.reports, job.phase)
+        return poll_delay(job.state, age, expected, in_flight, reports=job.reports, phase=job.phase)
 
     def _heard(self, job: _Job, progress: TrialProgress | None, report: Report) -> None:
         if progress is None:
@@ -270,13 +271,13 @@ class RunPodBackend:
         except BackendError as error:
             self._say(f"job {job.id} could not be cancelled and may still run: {error.message}")
 
-    def _learn(self, job: _Job, error: TrialError | None) -> None:
+    def _learn(self, job: _Job, error: TrialError | TrialStopped | None) -> None:
         """Let the next trials profit: more or fewer in flight, a pace, a worker under suspicion."""
         infrastructure = isinstance(error, BackendError)
         with self._shared.locked() as shared:
             if infrastructure:
                 shared.limit.failure(self._clock.now())
-            else:
+            elif not isinstance(error, TrialStopped):
                 shared.limit.success()
             if job.pace is not None and not infrastructure:
                 shared.paces.append(job.pace)
