@@ -57,7 +57,7 @@ def serve_endpoint(words: Sequence[str], cache_dir: Path, show: Show) -> None:
         workers=options["workers"],
         concurrency=options["concurrency"],
         port=options["port"],
-        environment={"SEEDPOD_CACHE_DIR": str(cache_dir)},
+        environment={"SEEDPOD_CACHE_DIR": str(cache_dir.absolute())},
     )
     with endpoint:
         show(f"endpoint {endpoint.endpoint_id} with {options['workers']} workers, until Ctrl-C")

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from seedpod import __version__
 from seedpod.config import OptimizationConfig
-from seedpod.errors import BackendError, ContractMismatch, DatasetError
+from seedpod.errors import BackendError, BreakerOpen, ContractMismatch, DatasetError
 from seedpod.remote.address import Address
 from seedpod.remote.gate import Gate
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
@@ -40,13 +41,17 @@ def examine(
     try:
         health = gate.health()
     except BackendError as error:
-        yield Finding(False, f"endpoint {address.endpoint_id} does not answer", error.message)
+        why = error.detail if isinstance(error, BreakerOpen) else error.message
+        yield Finding(False, f"endpoint {address.endpoint_id} cannot be used", why)
         return
     yield Finding(True, f"endpoint {address.endpoint_id} answers, and takes the key")
     yield from _workers(health, at_once)
     yield from _times(config)
     try:
         report = _probe(gate)
+    except ContractMismatch as error:
+        yield Finding(False, "a worker answers, and not as ours do", error.message)
+        return
     except BackendError as error:
         yield Finding(False, "no worker answered a probe", error.message)
         return
@@ -106,12 +111,13 @@ def _probe(gate: Gate) -> WorkerReport:
         ended = True
     finally:
         if not ended:
-            gate.cancel(job_id)
+            with suppress(BackendError):  # what went wrong is on its way already
+                gate.cancel(job_id)
+    if status.state is not JobState.COMPLETED:
+        said = next(iter(status.error.splitlines()), "no reason was given")
+        raise BackendError(f"the probe's job {status.id} ended {status.state}: {said:.300}. Look at its worker's log.")
     if not isinstance(status.output, dict) or "probe" not in status.output:
-        raise ContractMismatch(
-            f"the worker answered {status.state} without a report: its image is not seedpod's, or of another version. "
-            f"Run deploy.sh."
-        )
+        raise ContractMismatch("it answered without a report: its image is not seedpod's, or too old. Run deploy.sh.")
     return WorkerReport.from_wire(status.output["probe"])
 
 

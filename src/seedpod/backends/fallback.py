@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from seedpod.errors import EndpointRefused, EndpointUnreachable, TrialCancelled
+from seedpod.errors import EndpointRefused, EndpointUnreachable, TrialCancelled, TrialError, TrialStopped
 from seedpod.guarded import Guarded
 from seedpod.trial import Report, TrialBackend, TrialProgress, TrialResult, TrialSpec
 
 _LOOK_AGAIN = 1.0  # seconds that a trial waits for a local place before it asks whether the endpoint is back
-_LATER = 100  # added to a trial's attempt when it moves: its progress counts anew, and the older one no more
+_LATER = 100  # added to a trial's attempt when it runs here: its progress counts anew, and the older one no more
 
 
 @dataclass(slots=True)
@@ -46,7 +46,6 @@ class FallbackBackend:
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """See TrialBackend."""
-        attempts = 0
         while True:
             if not self._refused():
                 try:
@@ -60,9 +59,11 @@ class FallbackBackend:
                     return result
             local = self._local_place()
             if local is not None:
-                attempts += 1
                 try:
-                    return local.run(spec, _from_attempt(report, _LATER * attempts))
+                    return local.run(spec, _as_later_attempt(report))
+                except (TrialError, TrialStopped) as error:
+                    error.backend = local.name
+                    raise
                 finally:
                     with self._state.locked() as state:
                         state.running -= 1
@@ -106,6 +107,8 @@ class FallbackBackend:
         with self._state.locked() as state:
             if state.local is not None:
                 return state.local
+            if state.closed:
+                raise TrialCancelled("the search is stopping")
         made = self._make_local()  # starts processes: not under the lock
         with self._state.locked() as state:
             if state.local is None and not state.closed:
@@ -140,8 +143,8 @@ class FallbackBackend:
             self._say("The endpoint is back: trials run there again.")
 
 
-def _from_attempt(report: Report, added: int) -> Report:
+def _as_later_attempt(report: Report) -> Report:
     def later(progress: TrialProgress) -> None:
-        report(replace(progress, attempt=progress.attempt + added))
+        report(replace(progress, attempt=progress.attempt + _LATER))
 
     return later

@@ -197,6 +197,9 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
             "needs an endpoint: runpod_service_endpoint=ID, RUNPOD_ENDPOINT_ID in the environment, or "
             "runpod_service_endpoint=local, which starts one on this machine.",
         )
+    if str(values.get("runpod_service_endpoint", "")).startswith("rpa_"):  # as RunPod's keys do; settings are saved
+        origin = origins.get("runpod_service_endpoint", "")
+        yield complaint("runpod_service_endpoint=...", origin, "this is an API key: is it swapped with RUNPOD_API_KEY?")
     dataset = values.get("dataset")
     if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):
         yield complaint(
