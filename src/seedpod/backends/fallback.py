@@ -14,6 +14,7 @@ _LATER = 100  # added to a trial's attempt when it runs here: its progress count
 @dataclass(slots=True)
 class _State:
     local: TrialBackend | None = None
+    making: bool = False
     running: int = 0
     refused: bool = False
     away: bool = False  # whether the user was told that trials run here for now
@@ -104,21 +105,35 @@ class FallbackBackend:
         return local if taken else None
 
     def _local(self) -> TrialBackend:
-        with self._state.locked() as state:
-            if state.local is not None:
-                return state.local
+        """The local backend, made by the first who needs it; the others wait, for each would start processes."""
+
+        def look(state: _State) -> TrialBackend | bool | None:  # False: closed; True: make it
             if state.closed:
-                raise TrialCancelled("the search is stopping")
-        made = self._make_local()  # starts processes: not under the lock
-        with self._state.locked() as state:
-            if state.local is None and not state.closed:
-                state.local = made
-                return made
-            kept = state.local
-        made.close()
-        if kept is None:
+                return False
+            if state.local is None and not state.making:
+                state.making = True
+                return True
+            return state.local
+
+        found = self._state.wait_for(look)
+        if found is True:
+            return self._make()
+        if found is None or isinstance(found, bool):
             raise TrialCancelled("the search is stopping")
-        return kept
+        return found
+
+    def _make(self) -> TrialBackend:
+        made = None
+        try:
+            made = self._make_local()
+        finally:
+            with self._state.locked() as state:
+                state.making, closed = False, state.closed
+                state.local = None if closed else made
+        if closed:  # while it was being made, so that nobody else closes it
+            made.close()
+            raise TrialCancelled("the search is stopping")
+        return made
 
     def _refused(self) -> bool:
         with self._state.locked() as state:
