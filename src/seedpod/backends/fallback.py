@@ -107,20 +107,18 @@ class FallbackBackend:
     def _local(self) -> TrialBackend:
         """The local backend, made by the first who needs it; the others wait, for each would start processes."""
 
-        def look(state: _State) -> TrialBackend | bool | None:  # False: closed; True: make it
+        def look(state: _State) -> list[TrialBackend] | None:
             if state.closed:
-                return False
-            if state.local is None and not state.making:
-                state.making = True
-                return True
-            return state.local
+                raise TrialCancelled("the search is stopping")
+            if state.local is not None:
+                return [state.local]
+            if state.making:
+                return None
+            state.making = True
+            return []
 
         found = self._state.wait_for(look)
-        if found is True:
-            return self._make()
-        if found is None or isinstance(found, bool):
-            raise TrialCancelled("the search is stopping")
-        return found
+        return found[0] if found else self._make()
 
     def _make(self) -> TrialBackend:
         made = None
