@@ -20,11 +20,13 @@ class ThreadBackend:
 
     Args:
         train: What a trial does; what it raises comes out of ``run`` unchanged.
+        at_once: Trials that a search runs side by side.
     """
 
     name = "thread"
 
-    def __init__(self, train: Train = stand_in) -> None:
+    def __init__(self, train: Train = stand_in, at_once: int = 1) -> None:
+        self.at_once = at_once
         self._train = train
         self._closed = Guarded([False])
 
@@ -36,6 +38,11 @@ class ThreadBackend:
         self._check()
         return self._train(spec, report_and_check, self._check)
 
+    @property
+    def closed(self) -> bool:
+        with self._closed.locked() as closed:
+            return closed[0]
+
     def cancel_all(self) -> None:
         with self._closed.locked() as closed:
             closed[0] = True
@@ -44,9 +51,8 @@ class ThreadBackend:
         self.cancel_all()
 
     def _check(self) -> None:
-        with self._closed.locked() as closed:
-            if closed[0]:
-                raise TrialCancelled("the backend is closed")
+        if self.closed:
+            raise TrialCancelled("the backend is closed")
 
 
 def wait_for_stop(_spec: TrialSpec, _report: Report, check: Callable[[], None]) -> TrialResult:

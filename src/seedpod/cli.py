@@ -9,13 +9,18 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from seedpod.config import LoadedConfig, help_text, load, origins_text
-from seedpod.errors import ConfigError, SeedpodError
+from seedpod.errors import ConfigError, EndpointRefused, EndpointUnreachable, SeedpodError
 
-DONE, FAILED, BAD_CONFIG = 0, 1, 2
+if TYPE_CHECKING:
+    from seedpod.remote.secret import Secret
+
+DONE, FAILED, BAD_CONFIG, BAD_ENDPOINT = 0, 1, 2, 3
 INTERRUPTED = 128  # + the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 _HELP_WORDS = {"help", "--help", "-h"}
 
@@ -30,9 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return BAD_CONFIG
+    except (EndpointRefused, EndpointUnreachable) as error:
+        print(error, file=sys.stderr)
+        return BAD_ENDPOINT
     except SeedpodError as error:
         print(error, file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:  # before a search could begin
+        return INTERRUPTED + signal.SIGINT
     except BrokenPipeError:  # the reader of a pipe has left, as in `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
@@ -44,20 +54,48 @@ def _command(words: list[str]) -> int:
             raise ConfigError(f"help takes no further words; {words[1]!r} is too much.")
         print(help_text(shutil.get_terminal_size((100, 24)).columns), end="")
         return DONE
-    if words and words[0] == "config":
-        print(origins_text(load(words[1:], os.environ)), end="")
+    if words and words[0] == "endpoint":
+        from seedpod.commands import serve_endpoint
+
+        serve_endpoint(words[1:], Path(load([], os.environ).config.cache_dir).expanduser(), _show)
         return DONE
-    return _search(load(words, os.environ))
+    from seedpod.keys import take_key, with_dotenv
+
+    command = words[0] if words and words[0] in {"config", "doctor"} else ""
+    environment = with_dotenv(os.environ, Path.cwd())
+    rest, key = take_key(words[bool(command) :], environment, _warn)
+    loaded = load(rest, environment)
+    if command == "config":
+        print(origins_text(loaded), end="")
+        return DONE
+    if command == "doctor":
+        from seedpod.commands import doctor
+
+        return DONE if doctor(loaded.config, key, _show) else BAD_ENDPOINT
+    return _search(loaded, key)
 
 
-def _search(loaded: LoadedConfig) -> int:
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)
+
+
+def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
+    from seedpod.assembly import make_backend
     from seedpod.dashboard.terminal import Terminal
     from seedpod.optimizer import ModelOptimizer
     from seedpod.training.runtime import usable_cores
 
     terminal = Terminal(sys.stdout, usable_cores())
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
-    optimizer = ModelOptimizer(loaded.config, observer=terminal)
+    for line in _unused(loaded):
+        terminal.say(line)
+    optimizer = ModelOptimizer(
+        loaded.config, observer=terminal, make_backend=partial(make_backend, loaded.config, key, terminal.say)
+    )
     with _signals(optimizer.stop, terminal.say) as received:
         try:
             summary = optimizer.run()
@@ -74,6 +112,13 @@ def _search(loaded: LoadedConfig) -> int:
     if received:
         return INTERRUPTED + received[0]
     return DONE if summary.best is not None else FAILED
+
+
+def _unused(loaded: LoadedConfig) -> Iterator[str]:
+    """A line for settings that were given and that this search has no use for."""
+    given = [name for name in ("concurrent", "concurrent_workers") if loaded.origins[name] != "default"]
+    if given and not loaded.config.use_runpod_service:
+        yield f"{' and '.join(given)}: for remote trials alone; local_workers=N runs N at once on this machine."
 
 
 @contextmanager

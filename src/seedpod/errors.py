@@ -8,9 +8,15 @@
     ├── TrialError                fails its trial alone; carries its Cause
     │   ├── TrainingError         the model, its data or its process failed
     │   └── BackendError          the way to the trainer failed; may be tried again
-    │       ├── EndpointUnreachable   no answer: name, network, TLS, time-out, 5xx, open breaker
+    │       ├── EndpointUnreachable   no usable answer: name, network, TLS, time-out, 5xx
+    │       │   ├── EndpointBusy      429: over its limits; carries Retry-After
+    │       │   ├── BreakerOpen       not even asked: it failed too often of late
+    │       │   └── PerhapsSubmitted  a job was sent and may exist: a second try may be its twin
     │       ├── EndpointRefused       bad key, unknown endpoint: never retried
+    │       ├── RequestRefused        this one request is malformed or too large: never retried
+    │       ├── JobGone               the endpoint no longer knows the job: its retention or TTL is over
     │       ├── JobFailed             the endpoint ended the job without a result
+    │       ├── JobOverdue            the job took longer than it may, the queue included: never retried
     │       └── ContractMismatch      the two sides speak different schemas: redeploy the image
     └── TrialStopped              asked for from above, no failure
         ├── TrialCancelled        the search is stopping
@@ -69,6 +75,10 @@ class TrialError(SeedpodError):
         self.message = message
         self.cause = cause
         self.detail = detail
+        self.run: dict[str, bool | int | float | str] = {}
+        """Where it ran, as far as that is known: worker, job, attempt, seconds."""
+        self.backend = ""
+        """Name of the backend that ran it, where the search's backend is made of several; else empty."""
 
 
 class TrainingError(TrialError):
@@ -85,7 +95,34 @@ class BackendError(TrialError):
 
 
 class EndpointUnreachable(BackendError):
-    """No usable answer: name resolution, network, TLS, time-out, 5xx, or an open circuit breaker."""
+    """No usable answer: name resolution, network, TLS, time-out, 5xx, no JSON.
+
+    Raised as itself, it says of a submission that it was certainly not accepted.
+
+    Attributes:
+        retry_after: Seconds that the endpoint asked to be left alone; None where it did not say.
+    """
+
+    def __init__(
+        self, message: str, *, cause: Cause = Cause.ENDPOINT, detail: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, cause=cause, detail=detail)
+        self.retry_after = retry_after
+
+
+class EndpointBusy(EndpointUnreachable):
+    """429: over the endpoint's limits. It is alive, and nothing was accepted."""
+
+
+class BreakerOpen(EndpointUnreachable):
+    """Not sent: the circuit breaker is open. ``retry_after`` says when it may be probed, ``detail`` what opened it."""
+
+
+class PerhapsSubmitted(EndpointUnreachable):
+    """A submission that was sent and whose answer was lost: the job may exist, under an id that nobody knows.
+
+    Whoever submits it again names the possible twin.
+    """
 
 
 class EndpointRefused(BackendError):
@@ -94,8 +131,24 @@ class EndpointRefused(BackendError):
     retryable = False
 
 
+class RequestRefused(BackendError):
+    """The endpoint takes requests, but not this one: malformed or too large. Never retried."""
+
+    retryable = False
+
+
+class JobGone(BackendError):
+    """The endpoint does not know this job, or no longer: its retention or its time to live is over."""
+
+
 class JobFailed(BackendError):
     """The endpoint ended the job without a result."""
+
+
+class JobOverdue(BackendError):
+    """The job took longer than it may, most often because no worker took it. Never retried: it would take as long."""
+
+    retryable = False
 
 
 class ContractMismatch(BackendError):
@@ -109,6 +162,12 @@ class ContractMismatch(BackendError):
 
 class TrialStopped(SeedpodError):
     """A trial that ended because it was asked to."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.run: dict[str, bool | int | float | str] = {}
+        self.backend = ""
+        """Both: see TrialError."""
 
 
 class TrialCancelled(TrialStopped):

@@ -13,6 +13,8 @@ from seedpod.clock import Clock, SystemClock
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import (
     ContractMismatch,
+    EndpointRefused,
+    EndpointUnreachable,
     SeedpodError,
     TrialCancelled,
     TrialError,
@@ -44,7 +46,7 @@ class MakeBackend(Protocol):
     """Makes the backend of a search."""
 
     def __call__(self, workers: int, cache_dir: Path) -> TrialBackend:
-        """For so many trials at once, on the data sets of this folder."""
+        """For so many trials at once on this machine, on the data sets of this folder."""
 
 
 @dataclass(slots=True)
@@ -76,10 +78,10 @@ class ModelOptimizer:
         self._config = config
         self._observer = observer or Observer()
         self._clock = clock or SystemClock()
-        self._workers = usable_cores() if config.local_workers == "auto" else config.local_workers
+        workers = usable_cores() if config.local_workers == "auto" else config.local_workers
         self._cache_dir = Path(config.cache_dir).expanduser()
         # Made now: its processes import Keras while the data set is prepared.
-        self._backend = make_backend(self._workers, self._cache_dir)
+        self._backend = make_backend(workers, self._cache_dir)
         self._board = TrialBoard(config.trials, self._clock.now())
         self._ending = Guarded(_Ending())
         self._reported: Guarded[set[str]] = Guarded(set())
@@ -89,6 +91,7 @@ class ModelOptimizer:
 
         Raises:
             ConfigError: The data set, the run's name or the folder cannot be used; nothing has run.
+            EndpointRefused, EndpointUnreachable: The endpoint cannot be used any more; what is known is saved.
             SeedpodError: The results cannot be written.
             Exception: A bug of seedpod; the other trials were cancelled and what is known is saved.
         """
@@ -101,7 +104,7 @@ class ModelOptimizer:
                 to_yaml(self._config),
                 or_next=not self._config.run_name,
             )
-            return self._search(Plan(self._config, data, folder.path, self._workers), folder)
+            return self._search(Plan(self._config, data, folder.path, self._backend.at_once), folder)
         finally:
             self._backend.close()
 
@@ -165,12 +168,10 @@ class ModelOptimizer:
         try:
             result = self._backend.run(spec, self._report)
             _check_number(result, spec)
-        except TrialError as caught:
-            error, result = caught, TrialResult.ended(spec.number, Status.FAILED, caught, backend=self._backend.name)
-        except TrialPruned as caught:
-            error, result = caught, TrialResult.ended(spec.number, Status.PRUNED, backend=self._backend.name)
-        except TrialStopped as caught:
-            error, result = caught, TrialResult.ended(spec.number, Status.CANCELLED, backend=self._backend.name)
+        except (TrialError, TrialStopped) as caught:
+            error, result = caught, _ended(spec.number, caught, self._backend.name)
+        if isinstance(error, EndpointRefused | EndpointUnreachable):
+            self._fail(error)  # no trial would fare better
         finished = self._board.finish(result, self._clock.now())
         if finished is not None:
             folder.write_trial(finished)
@@ -221,6 +222,8 @@ class ModelOptimizer:
 
 
 def _outcome_of(error: BaseException) -> str:
+    if isinstance(error, EndpointRefused | EndpointUnreachable):
+        return "endpoint"
     if isinstance(error, SeedpodError):
         return "error"
     return "interrupted" if isinstance(error, KeyboardInterrupt) else "bug"
@@ -232,6 +235,17 @@ def _check_number(result: TrialResult, spec: TrialSpec) -> None:
             f"the backend answered for trial {result.number} where trial {spec.number} was asked. Redeploy the worker "
             f"image from the same version of seedpod as the optimizer."
         )
+
+
+def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> TrialResult:
+    """The result of a trial that ended in an error; one that lost its endpoint was not at fault."""
+    lost = isinstance(error, EndpointRefused | EndpointUnreachable | TrialStopped)
+    status = Status.PRUNED if isinstance(error, TrialPruned) else Status.CANCELLED if lost else Status.FAILED
+    failure = error if isinstance(error, TrialError) and status is Status.FAILED else None
+    attempts = error.run.get("attempt", 1)
+    return TrialResult.ended(
+        number, status, failure, backend=error.backend or backend, run=error.run, attempts=int(attempts)
+    )
 
 
 def _space(plan: Plan) -> SearchSpace:

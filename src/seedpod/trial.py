@@ -142,6 +142,45 @@ class TrialRequest:
         return request
 
 
+def probe_wire() -> Wire:
+    """The input of a job that asks a worker what it is instead of training."""
+    return {"schema": SCHEMA, "probe": True}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker says of itself.
+
+    Attributes:
+        version: seedpod's version in its image.
+        concurrency: Jobs that it runs side by side.
+        devices: GPUs that it shares out; 0 is a CPU.
+        datasets: Fingerprints of the data sets that it holds, by id.
+    """
+
+    version: str
+    concurrency: int
+    devices: int
+    datasets: Mapping[str, str]
+
+    def to_wire(self) -> Wire:
+        """The report as plain JSON data."""
+        return {"schema": SCHEMA, **asdict(replace(self, datasets=dict(self.datasets)))}
+
+    @classmethod
+    def from_wire(cls, data: object) -> Self:
+        """Read a report back; raises ContractMismatch naming the field."""
+        read = _Reader("probe's answer", data)
+        report = cls(
+            version=read.text("version"),
+            concurrency=read.integer("concurrency", low=1),
+            devices=read.integer("devices", low=0),
+            datasets={name: str(value) for name, value in read.params("datasets").items()},
+        )
+        read.finish()
+        return report
+
+
 @dataclass(frozen=True, slots=True)
 class TrialProgress:
     """One finished epoch of a running trial.
@@ -220,6 +259,7 @@ class TrialResult:
         backend: Name of the backend that ran it.
         cost: USD.
         attempts: Tries that it took.
+        run: Where it ran: worker, job, seconds in the queue and executing. Decides no number of the above.
         error: Why it failed; None unless failed.
     """
 
@@ -236,6 +276,7 @@ class TrialResult:
     backend: str = "local"
     cost: float = 0.0
     attempts: int = 1
+    run: Mapping[str, ParamValue] = field(default_factory=dict)
     error: TrialFailure | None = None
 
     def __post_init__(self) -> None:
@@ -255,6 +296,7 @@ class TrialResult:
                 metrics=finite(self.metrics),
                 history=tuple(finite(row) for row in self.history),
                 environment=dict(self.environment),
+                run=dict(self.run),
             ),
         )
         return {"schema": SCHEMA, **data, "history": list(data["history"])}
@@ -283,6 +325,7 @@ class TrialResult:
             backend=read.text("backend"),
             cost=read.number("cost", low=0.0),
             attempts=read.integer("attempts", low=1),
+            run=read.params("run"),
             error=read.failure("error"),
         )
         read.finish()
@@ -297,6 +340,7 @@ class TrialBackend(Protocol):
     """The one seam through which trials are run. Implementations are thread-safe: ``run`` is called by many threads."""
 
     name: str
+    at_once: int  # trials that it can run side by side
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """Run one trial to its end and return its complete result.

@@ -191,17 +191,8 @@ def test_awaiting_settings_take_their_default_alone(setting: Setting) -> None:
 
 
 def test_what_awaits() -> None:
-    """The settings of remote work and of storage are the ones that await."""
-    assert {setting.name for setting in settings() if setting.awaits} == {
-        "trial_retries",
-        "use_runpod_service",
-        "runpod_service_endpoint",
-        "runpod_service_timeout",
-        "runpod_service_fallback_local",
-        "concurrent",
-        "concurrent_workers",
-        "storage",
-    }
+    """Storage outside the run's folder is the one setting that awaits."""
+    assert {setting.name for setting in settings() if setting.awaits} == {"storage"}
 
 
 @pytest.mark.parametrize("name", ["mode", "optimize_for", "sampler"])

@@ -22,6 +22,7 @@ class LocalBackend:
     def __init__(
         self, workers: int, cache_dir: Path, *, limits: PoolLimits | None = None, trainer: str = KERAS_TRAINER
     ) -> None:
+        self.at_once = workers
         self._pool = TrainerPool(workers, cache_dir, limits=limits, trainer=trainer)
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:

@@ -7,7 +7,12 @@ from seedpod.config.settings import DATASETS, settings
 from seedpod.config.wording import complaint, did_you_mean, nearest, shown
 
 WHERE = "command line"
-COMMANDS = {"help": "show this text", "config": "show what a search would run with, and where each value is from"}
+COMMANDS = {
+    "help": "show this text",
+    "config": "show what a search would run with, and where each value is from",
+    "doctor": "check key, endpoint, workers, image and data set before a remote search",
+    "endpoint": "serve a RunPod endpoint on this machine until stopped: workers=N, port=N",
+}
 CONFIG = "config"
 SEE_HELP = "`python optimizer.py help` lists the settings."
 

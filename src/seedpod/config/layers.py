@@ -16,6 +16,8 @@ from seedpod.config.yaml_file import read_yaml
 from seedpod.errors import ConfigError
 
 PREFIX = "SEEDPOD_"
+FOREIGN = {"RUNPOD_ENDPOINT_ID": "runpod_service_endpoint"}
+"""Variables that RunPod's own tools read too, and the settings that they stand for where nothing of ours is given."""
 DEFAULT = "default"
 
 
@@ -47,7 +49,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> LoadedConf
 
     Args:
         arguments: The command line without the program and the command: ``["dataset=mnist", "trials=5"]``.
-        environment: The process environment; only names that start with ``SEEDPOD_`` are looked at.
+        environment: The process environment; looked at are RUNPOD_ENDPOINT_ID and what starts with ``SEEDPOD_``.
 
     Raises:
         ConfigError: One line for each mistake, in all layers; each says what, where and what to do.
@@ -99,7 +101,11 @@ def _from_file(path: str) -> tuple[list[_Entry], list[str]]:
 
 def _from_environment(environment: Mapping[str, str]) -> tuple[list[_Entry], list[str]]:
     names = {PREFIX + setting.name.upper(): setting.name for setting in settings()}
-    entries: list[_Entry] = []
+    entries = [
+        _Entry(key, unquoted(environment[variable]), f"environment {variable}")
+        for variable, key in FOREIGN.items()
+        if environment.get(variable, "").strip()
+    ]
     complaints: list[str] = []
     for variable, text in sorted(environment.items()):
         if not variable.startswith(PREFIX):

@@ -15,7 +15,6 @@ from seedpod.errors import ConfigError
 SEARCH, TRAINING, MACHINE, RUNPOD, FILES = "Search", "Training", "This machine", "RunPod workers", "Files"
 
 # What settings and options wait for. Removing an `awaits=` below opens that setting, and nothing else is needed.
-_REMOTE = "trials on RunPod workers"
 _MORE_OBJECTIVES = "objectives other than val_accuracy"
 _MORE_SAMPLERS = "samplers other than tpe and random"
 _HEALTH = "the health of trained networks as part of the search"
@@ -104,9 +103,7 @@ class OptimizationConfig:
     )
     trial_retries: int = field(
         default=2,
-        metadata=about(
-            TRAINING, Whole(0, 10, "tries"), "how often a trial that its worker lost runs again", awaits=_REMOTE
-        ),
+        metadata=about(TRAINING, Whole(0, 10, "tries"), "how often a trial that its worker lost runs again"),
     )
     local_workers: int | Literal["auto"] = field(
         default=1,
@@ -117,23 +114,32 @@ class OptimizationConfig:
         ),
     )
     use_runpod_service: bool = field(
-        default=False, metadata=about(RUNPOD, Truth(), "train on a RunPod serverless endpoint", awaits=_REMOTE)
+        default=False, metadata=about(RUNPOD, Truth(), "train on a RunPod serverless endpoint")
     )
     runpod_service_endpoint: str = field(
-        default="", metadata=about(RUNPOD, Text(), "the endpoint's id or address", awaits=_REMOTE)
+        default="",
+        metadata=about(
+            RUNPOD, Text(), "the endpoint's id (RUNPOD_ENDPOINT_ID) or address; local starts one on this machine"
+        ),
+    )
+    local_endpoint_workers: int | Literal["auto"] = field(
+        default="auto",
+        metadata=about(
+            RUNPOD,
+            Whole(1, 64, "worker processes", words=("auto",)),
+            "workers of runpod_service_endpoint=local; auto is concurrent_workers",
+        ),
     )
     runpod_service_timeout: int = field(
         default=3600,
-        metadata=about(RUNPOD, Whole(5, _WEEK, "seconds"), "a job over this time is given up", awaits=_REMOTE),
+        metadata=about(RUNPOD, Whole(5, _WEEK, "seconds"), "a job over this time is given up"),
     )
     runpod_service_fallback_local: bool = field(
-        default=True, metadata=about(RUNPOD, Truth(), "go on locally when the endpoint fails", awaits=_REMOTE)
+        default=True, metadata=about(RUNPOD, Truth(), "go on locally when the endpoint fails")
     )
-    concurrent: bool = field(
-        default=True, metadata=about(RUNPOD, Truth(), "run several remote trials at once", awaits=_REMOTE)
-    )
+    concurrent: bool = field(default=True, metadata=about(RUNPOD, Truth(), "run several remote trials at once"))
     concurrent_workers: int = field(
-        default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once", awaits=_REMOTE)
+        default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once")
     )
     run_name: str = field(
         default="", metadata=about(FILES, RunName(), "this run's folder; '' makes a name from data set and time")
@@ -184,6 +190,16 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
             origins.get("min_epochs_per_trial", ""),
             f"is more than {other}; lower the first or raise the second.",
         )
+    if values.get("use_runpod_service") and values.get("runpod_service_endpoint") == "":
+        yield complaint(
+            "use_runpod_service=true",
+            origins.get("use_runpod_service", ""),
+            "needs an endpoint: runpod_service_endpoint=ID, RUNPOD_ENDPOINT_ID in the environment, or "
+            "runpod_service_endpoint=local, which starts one on this machine.",
+        )
+    if str(values.get("runpod_service_endpoint", "")).startswith("rpa_"):  # as RunPod's keys do; settings are saved
+        origin = origins.get("runpod_service_endpoint", "")
+        yield complaint("runpod_service_endpoint=...", origin, "this is an API key: is it swapped with RUNPOD_API_KEY?")
     dataset = values.get("dataset")
     if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):
         yield complaint(

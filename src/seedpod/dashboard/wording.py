@@ -25,7 +25,7 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
         f"{data.id}: {images}; {config.validation_split:.0%} of them judge the trials",
         f"{config.trials} trials, {plan.workers} at a time, seed {config.random_seed}, results in {plan.folder}",
     ]
-    if config.local_workers == 1 and cores > 1:
+    if config.local_workers == 1 and cores > 1 and not config.use_runpod_service:
         lines.append(f"1 trial at a time on {cores} cores: local_workers=auto runs {cores} at once")
     return lines
 

@@ -43,6 +43,7 @@ def trial_record(finished: FinishedTrial) -> dict[str, Any]:
         "backend": result.backend,
         "cost": result.cost,
         "attempts": result.attempts,
+        "run": dict(result.run),
         "error": None if result.error is None else asdict(result.error),
         "times": {
             "started_at": _iso(finished.started_at),

@@ -150,6 +150,16 @@ def attach(dataset_id: str, fingerprint: str, cache_dir: Path) -> Dataset:
         raise TrainingError(f"{where}: {error}; {remedy}.", cause=Cause.DATA) from error
 
 
+def available(cache_dir: Path) -> dict[str, str]:
+    """Fingerprints of the data sets that are prepared in this cache folder, by id; their arrays are not looked at."""
+    found = {}
+    for path in sorted(cache_dir.glob("datasets/*/manifest.json")):
+        with contextlib.suppress(_DamagedError):
+            manifest = _read_manifest(path.parent)
+            found[str(manifest["id"])] = str(manifest["fingerprint"])
+    return found
+
+
 def split(labels: Array, validation_split: float, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Divide images into training and validation: disjoint, complete, stratified, the same for the same arguments.
 

@@ -1,0 +1,119 @@
+"""Which backend a search gets, from its settings."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from seedpod.backends.fallback import FallbackBackend
+from seedpod.backends.local import LocalBackend
+from seedpod.backends.runpod import JobRules, RunPodBackend
+from seedpod.clock import SystemClock
+from seedpod.config import OptimizationConfig
+from seedpod.endpoint.embedded import EmbeddedEndpoint
+from seedpod.errors import BreakerOpen, EndpointRefused, EndpointUnreachable
+from seedpod.remote.address import LOCAL, Address, parse_address
+from seedpod.remote.client import EndpointClient
+from seedpod.remote.gate import Gate
+from seedpod.remote.secret import Secret
+from seedpod.trial import TrialBackend
+
+Say = Callable[[str], None]
+
+# Seconds for which an endpoint that is away is waited for: not at all by a new trial that may run here; for a while by
+# one that runs there, since it would begin anew; and where there is no fallback the whole search hangs on it.
+_WITH_FALLBACK = {"patience": 20.0, "submit_patience": 0.0}
+_WITHOUT = {"patience": 300.0, "submit_patience": 300.0}
+
+NO_KEY = (
+    "there is no API key for the endpoint: set RUNPOD_API_KEY in the environment or in a file .env here "
+    "(RunPod: Settings, API Keys)."
+)
+
+
+def make_backend(
+    config: OptimizationConfig, key: Secret | None, say: Say, workers: int, cache_dir: Path
+) -> TrialBackend:
+    """The backend that the settings ask for, or the local one where the endpoint cannot be used and they allow it.
+
+    Args:
+        config: The settings.
+        key: The API key of a RunPod endpoint; None where there is none.
+        say: Gets a line for the user.
+        workers: Trials at once on this machine.
+        cache_dir: Where the prepared data sets are.
+
+    Raises:
+        ConfigError: The endpoint's address or its extra.
+        EndpointRefused: Bad or no key, unknown endpoint, and no fallback.
+        EndpointUnreachable: No answer, and no fallback.
+    """
+
+    def local() -> TrialBackend:
+        return LocalBackend(workers, cache_dir)
+
+    if not config.use_runpod_service:
+        return local()
+    try:
+        remote = _remote(config, key, say, cache_dir)
+    except (EndpointRefused, EndpointUnreachable) as error:
+        if not config.runpod_service_fallback_local:
+            raise
+        say(f"{error.message} The search runs on this machine.")
+        return local()
+    return FallbackBackend(remote, local, say) if config.runpod_service_fallback_local else remote
+
+
+def most_at_once(config: OptimizationConfig) -> int:
+    """Remote trials at once."""
+    return config.concurrent_workers if config.concurrent else 1
+
+
+def connect(address: Address, key: Secret, connections: int) -> Gate:
+    """An endpoint behind its gate."""
+    client = EndpointClient(address.base_url, address.endpoint_id, key, connections)
+    return Gate(client, SystemClock(), random.Random())
+
+
+def local_endpoint(config: OptimizationConfig, cache_dir: Path) -> EmbeddedEndpoint:
+    """The endpoint that ``runpod_service_endpoint=local`` means: real SDK workers on this machine, not started yet."""
+    asked = config.local_endpoint_workers
+    return EmbeddedEndpoint(
+        workers=most_at_once(config) if asked == "auto" else asked,
+        environment={"SEEDPOD_CACHE_DIR": str(cache_dir.absolute())},  # the workers run in a folder of their own
+    )
+
+
+def _say_hello(gate: Gate) -> None:
+    """Ask once, so that a bad key, a wrong id or no network is known now and said once, in its own words."""
+    try:
+        gate.health()
+    except BreakerOpen as error:
+        raise EndpointUnreachable(error.detail or error.message) from error
+
+
+def _remote(config: OptimizationConfig, key: Secret | None, say: Say, cache_dir: Path) -> RunPodBackend:
+    at_once = most_at_once(config)
+    rules = JobRules(
+        timeout=config.runpod_service_timeout,
+        retries=config.trial_retries,
+        **_WITH_FALLBACK if config.runpod_service_fallback_local else _WITHOUT,
+    )
+    if config.runpod_service_endpoint == LOCAL:
+        endpoint = local_endpoint(config, cache_dir)
+        endpoint.start()
+        try:
+            address = Address(endpoint.url, endpoint.endpoint_id)
+            gate = connect(address, Secret(endpoint.key), at_once)
+            return RunPodBackend(gate, most_at_once=at_once, rules=rules, say=say, on_close=endpoint.close)
+        except BaseException:
+            endpoint.close()
+            raise
+    if key is None:
+        raise EndpointRefused(NO_KEY)
+    gate = connect(parse_address(config.runpod_service_endpoint), key, at_once)
+    try:
+        _say_hello(gate)
+    except BaseException:
+        gate.close()
+        raise
+    return RunPodBackend(gate, most_at_once=at_once, rules=rules, say=say)

@@ -1,0 +1,413 @@
+"""Trials on a RunPod endpoint: submit, follow, report, cancel.
+
+A trial is one job; the thread that runs the trial follows it. What the endpoint or its worker does to a job is retried
+with the same spec as the next attempt; what the model does to itself is not, since it would do it again. Whatever way a
+trial leaves this module, its job has ended or was cancelled: nobody pays for a job that nobody follows.
+"""
+
+import random
+import statistics
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol, TypeVar
+
+from seedpod.clock import Clock, SystemClock
+from seedpod.errors import (
+    BackendError,
+    Cause,
+    ContractMismatch,
+    EndpointUnreachable,
+    JobFailed,
+    JobGone,
+    JobOverdue,
+    PerhapsSubmitted,
+    TrainingError,
+    TrialCancelled,
+    TrialError,
+    TrialStopped,
+)
+from seedpod.guarded import Guarded
+from seedpod.remote.policy import ConcurrencyLimit
+from seedpod.remote.polling import poll_delay
+from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
+from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec
+
+T = TypeVar("T")
+
+_MARGIN = 5.0  # seconds by which the worker's own deadline comes before the endpoint's: it knows what it was doing
+_TTL_MARGIN = 60.0  # seconds by which the endpoint forgets a job later than we give it up
+_LOOK_AGAIN = 1.0  # seconds until an endpoint that is out of reach is asked again
+_REMEMBERED = 32  # trials whose pace predicts the next one's
+_SUSPICIOUS = 3  # failures of one worker that make it worth naming
+
+
+class Endpoint(Protocol):
+    """What this backend needs of an endpoint; ``Gate`` is one. Every method may raise BackendError."""
+
+    def run(self, job: Mapping[str, object], *, execution_timeout: float, ttl: float) -> str: ...  # noqa: D102
+    def status(self, job_id: str) -> JobStatus: ...  # noqa: D102
+    def cancel(self, job_id: str) -> JobStatus: ...  # noqa: D102
+    def health(self) -> EndpointHealth: ...  # noqa: D102
+    def pause(self, seconds: float) -> None: ...  # noqa: D102
+    def cancel_waiting(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class JobRules:
+    """How long a job may take, in seconds, and how often a trial is tried.
+
+    Attributes:
+        timeout: From submission to its end, the queue included; then it is cancelled and its trial fails.
+        retries: Further attempts after one that the endpoint or its worker lost.
+        patience: While the endpoint is out of reach, so long until a job that runs there is cancelled and given up.
+        submit_patience: The same for a trial that is still to be submitted.
+        overtime: Past a trial's own limit, until its job is ended by force.
+        queue_patience: In the queue, until the user is told why; and then once in so long.
+    """
+
+    timeout: float = 3600.0
+    retries: int = 2
+    patience: float = 20.0
+    submit_patience: float = 0.0
+    overtime: float = 60.0
+    queue_patience: float = 60.0
+
+
+@dataclass(slots=True)
+class _Job:
+    """One attempt, followed by one thread."""
+
+    id: str
+    attempt: int
+    submitted_at: float
+    phase: float
+    state: JobState = JobState.IN_QUEUE
+    worker: str = ""
+    reports: int = 0
+    sequence: int = 0  # of the last progress that was reported
+    ended: bool = False
+    status: JobStatus | None = None
+    pace: float | None = None  # seconds an epoch, from its own progress
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What the threads of all trials know together."""
+
+    limit: ConcurrencyLimit
+    in_flight: int = 0
+    paces: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    failures_of: dict[str, list[str]] = field(default_factory=dict)  # job ids by worker
+    health_said_at: float = float("-inf")
+
+
+class RunPodBackend:
+    """Runs each trial as a job of one endpoint. Thread-safe.
+
+    Args:
+        endpoint: The endpoint, behind its gate.
+        most_at_once: Jobs in flight at most; fewer after failures, and more again after successes.
+        rules: See JobRules.
+        say: Gets a line for the user, now and then.
+        clock: Tells the time.
+        chance: Spreads the polls of jobs that were submitted together.
+        on_close: Called at the end of ``close``.
+    """
+
+    name = "runpod"
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        most_at_once: int,
+        rules: JobRules | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.at_once = most_at_once
+        self._on_close = on_close
+        self._endpoint = endpoint
+        self._rules = rules or JobRules()
+        self._say = say
+        self._clock = clock or SystemClock()
+        self._chance = chance or random.Random()
+        self._shared = Guarded(_Shared(ConcurrencyLimit(most_at_once)))
+        self._closed = Guarded([False])
+
+    def run(self, spec: TrialSpec, report: Report) -> TrialResult:
+        """See TrialBackend."""
+        for attempt in range(1, self._rules.retries + 2):
+            try:
+                return self._try(spec, attempt, report)
+            except PerhapsSubmitted as error:
+                self._say(f"trial {spec.number}: {error.message} Its input says uid {spec.uid}, attempt {attempt}.")
+                failed: BackendError = error
+            except BackendError as error:
+                # The gate has retried what it could: an endpoint that is out of reach is no matter of this one trial.
+                if not error.retryable or isinstance(error, EndpointUnreachable):
+                    raise
+                failed = error
+            if attempt > self._rules.retries:
+                raise failed
+        raise AssertionError  # the last attempt returns or raises
+
+    @property
+    def allowed(self) -> int:
+        """Jobs that may be in flight now."""
+        with self._shared.locked() as shared:
+            return shared.limit.allowed
+
+    def cancel_all(self) -> None:
+        """See TrialBackend."""
+        with self._closed.locked() as closed:
+            closed[0] = True
+        self._endpoint.cancel_waiting()
+
+    def close(self) -> None:
+        """See TrialBackend."""
+        self.cancel_all()
+        self._shared.wait_for(lambda shared: True if shared.in_flight == 0 else None, timeout=20.0)
+        self._endpoint.close()
+        self._on_close()
+
+    def _try(self, spec: TrialSpec, attempt: int, report: Report) -> TrialResult:
+        with self._slot():
+            job = self._submit(spec, attempt)
+            try:
+                result = self._follow(spec, job, report)
+            except (TrialError, TrialStopped) as error:
+                error.run = _facts(job)
+                self._learn(job, error)
+                raise
+            finally:
+                if not job.ended:
+                    self._cancel(job)
+            self._learn(job, None)
+            return replace(result, backend=self.name, attempts=attempt, run=_facts(job))
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """A place among the jobs in flight."""
+
+        def take(shared: _Shared) -> bool | None:
+            if shared.in_flight < shared.limit.allowed or self._stopping():
+                shared.in_flight += 1
+                return True
+            return None
+
+        while not self._shared.wait_for(take, timeout=1.0):
+            pass
+        try:
+            if self._stopping():
+                raise TrialCancelled("the search is stopping")
+            yield
+        finally:
+            with self._shared.locked() as shared:
+                shared.in_flight -= 1
+
+    def _submit(self, spec: TrialSpec, attempt: int) -> _Job:
+        limit = self._rules.timeout
+        if spec.max_seconds:
+            limit = min(limit, spec.max_seconds + self._rules.overtime)
+        request = TrialRequest(spec, attempt, max(1.0, limit - _MARGIN))
+        ttl = self._rules.timeout + _TTL_MARGIN
+
+        def submit() -> str:
+            return self._endpoint.run(request.to_wire(), execution_timeout=limit, ttl=ttl)
+
+        try:
+            job_id = self._patiently(submit, self._rules.submit_patience)
+        except BackendError as error:
+            error.run = {"attempt": attempt}
+            raise
+        return _Job(job_id, attempt, self._clock.now(), self._chance.random())
+
+    def _patiently(self, ask: Callable[[], T], patience: float) -> T:
+        """Ask again while the endpoint is out of reach, for so many seconds; not what may have been accepted."""
+        since = self._clock.now()
+        while True:
+            try:
+                return ask()
+            except PerhapsSubmitted:
+                raise
+            except EndpointUnreachable as error:
+                wait = error.retry_after or _LOOK_AGAIN
+                if self._clock.now() - since + wait > patience:
+                    raise
+            self._endpoint.pause(wait)
+
+    def _follow(self, spec: TrialSpec, job: _Job, report: Report) -> TrialResult:
+        """Poll until the job has ended; its result, or the error that it stands for."""
+        while True:
+            self._endpoint.pause(self._delay(spec, job))
+            status = self._patiently(partial(self._endpoint.status, job.id), self._rules.patience)
+            job.status, job.worker = status, status.worker_id or job.worker
+            if status.state.ended:
+                job.ended, job.state = True, status.state
+                return read_end(spec, status)
+            if status.state is JobState.IN_PROGRESS:
+                self._heard(job, read_progress(spec, job.attempt, status.output), report)
+            job.state = status.state
+            self._judge_wait(spec, job)
+
+    def _delay(self, spec: TrialSpec, job: _Job) -> float:
+        with self._shared.locked() as shared:
+            known = statistics.median(shared.paces) if shared.paces else None
+            in_flight = shared.in_flight
+        pace = job.pace or known
+        waited = self._clock.now() - job.submitted_at
+        age = waited
+        if job.state is not JobState.IN_QUEUE and job.status is not None:
+            age = job.status.execution if job.status.execution is not None else waited - (job.status.delay or 0.0)
+        expected = None if pace is None else pace * spec.max_epochs
+        return poll_delay(job.state, age, expected, in_flight, reports=job.reports, phase=job.phase)
+
+    def _heard(self, job: _Job, progress: TrialProgress | None, report: Report) -> None:
+        if progress is None or progress.sequence <= job.sequence:  # seen before, or late
+            return
+        job.sequence = progress.sequence
+        job.reports = max(job.reports, progress.epoch)
+        job.pace = progress.seconds / progress.epoch if progress.epoch else job.pace
+        report(progress)
+
+    def _judge_wait(self, spec: TrialSpec, job: _Job) -> None:
+        """Say why a job waits; give up one that takes too long."""
+        waited = self._clock.now() - job.submitted_at
+        if waited > self._rules.timeout:
+            raise JobOverdue(
+                f"not done {waited:.0f} s after it was submitted (runpod_service_timeout), still {job.state}"
+                f"{self._why_waiting() if job.state is JobState.IN_QUEUE else ''}; the job was cancelled."
+            )
+        if job.state is JobState.IN_QUEUE and waited > self._rules.queue_patience and self._may_speak():
+            self._say(f"trial {spec.number} has waited {waited:.0f} s in the endpoint's queue{self._why_waiting()}")
+
+    def _may_speak(self) -> bool:
+        now = self._clock.now()
+        with self._shared.locked() as shared:
+            due = now - shared.health_said_at >= self._rules.queue_patience
+            shared.health_said_at = now if due else shared.health_said_at
+        return due
+
+    def _why_waiting(self) -> str:
+        try:
+            return why_waiting(self._endpoint.health())
+        except BackendError:
+            return ""
+
+    def _cancel(self, job: _Job) -> None:
+        try:
+            self._endpoint.cancel(job.id)
+        except JobGone:
+            pass
+        except (BackendError, TrialStopped) as error:
+            self._say(f"job {job.id} could not be cancelled and may still run: {error}")
+
+    def _learn(self, job: _Job, error: TrialError | TrialStopped | None) -> None:
+        """Let the next trials profit: more or fewer in flight, a pace, a worker under suspicion."""
+        infrastructure = isinstance(error, BackendError)
+        with self._shared.locked() as shared:
+            if infrastructure:
+                shared.limit.failure(self._clock.now())
+            elif not isinstance(error, TrialStopped):
+                shared.limit.success()
+            if job.pace is not None and not infrastructure:
+                shared.paces.append(job.pace)
+            blamed = shared.failures_of.setdefault(job.worker, []) if infrastructure and job.worker else []
+            if infrastructure:
+                blamed.append(job.id)
+            jobs = list(blamed)
+        if len(jobs) == _SUSPICIOUS:
+            self._say(f"worker {job.worker} has failed {len(jobs)} jobs: {', '.join(jobs)}. Look at its log on RunPod.")
+
+    def _stopping(self) -> bool:
+        with self._closed.locked() as closed:
+            return closed[0]
+
+
+def read_progress(spec: TrialSpec, attempt: int, output: object) -> TrialProgress | None:
+    """The progress in a running job's output; None where there is none, or it is another trial's."""
+    try:
+        progress = TrialProgress.from_wire(output)
+    except ContractMismatch:
+        return None
+    return progress if (progress.number, progress.attempt) == (spec.number, attempt) else None
+
+
+def read_end(spec: TrialSpec, status: JobStatus) -> TrialResult:
+    """The complete result of an ended job.
+
+    Raises:
+        TrialError: What the end stands for otherwise.
+    """
+    where = f"job {status.id}" + (f" on worker {status.worker_id}" if status.worker_id else "")
+    if status.timed_out:
+        raise TrainingError(
+            f"{where} ran into the endpoint's execution time-out.", cause=Cause.DEADLINE, detail=status.error
+        )
+    if status.state is JobState.CANCELLED:
+        raise JobFailed(f"{where} was cancelled by somebody else.")
+    if status.state is JobState.FAILED:
+        raise JobFailed(f"{where} failed: {_first_line(status.error)}", detail=status.error[-4000:])
+    if not isinstance(status.output, dict):
+        raise JobFailed(f"{where} completed without a result. Results over 10 MB, and some retries, end like this.")
+    if "result" not in status.output:
+        return _no_result(where, status.output)
+    return _read_result(spec, where, status.output["result"])
+
+
+def _no_result(where: str, output: Mapping[str, object]) -> TrialResult:
+    if "sequence" in output:
+        raise JobFailed(f"{where} completed, but its output is a progress report; the result was lost.")
+    raise ContractMismatch(
+        f"{where} answered without a result. Its image is not seedpod's, or of another version: redeploy it."
+    )
+
+
+def _read_result(spec: TrialSpec, where: str, data: object) -> TrialResult:
+    result = TrialResult.from_wire(data)
+    error = result.error
+    if error is not None and error.cause is Cause.CONTRACT:
+        raise ContractMismatch(f"{where} refused the request: {error.message}")
+    if result.number != spec.number:
+        raise ContractMismatch(f"{where} answered for trial {result.number}, not {spec.number}.")
+    if error is not None:
+        raise TrainingError(error.message, cause=error.cause, detail=error.detail)
+    if result.status is not Status.COMPLETE:
+        raise JobFailed(f"{where} answered with a trial that is {result.status}.")
+    return result
+
+
+def why_waiting(health: EndpointHealth) -> str:
+    """Why jobs wait, in words that follow a sentence."""
+    workers = health.workers
+    able = workers.idle + workers.running + workers.ready
+    if workers.throttled and not able:
+        return f": its {workers.throttled} workers are throttled, no GPU of that kind is free. Allow more kinds of GPU."
+    if workers.unhealthy and not able:
+        return f": its {workers.unhealthy} workers are unhealthy. Look at their logs on RunPod."
+    if workers.initializing:
+        return f": {workers.initializing} workers are starting."
+    if not able:
+        return ": it has no worker. Raise its maximum of workers on RunPod."
+    return f": {workers.running} workers run and {health.jobs.in_queue} jobs wait."
+
+
+def _facts(job: _Job) -> dict[str, ParamValue]:
+    """Where a job ran, for its trial's record."""
+    facts: dict[str, ParamValue] = {"job": job.id, "worker": job.worker, "attempt": job.attempt}
+    if job.status is not None and job.status.delay is not None:
+        facts["queue_seconds"] = job.status.delay
+    if job.status is not None and job.status.execution is not None:
+        facts["execution_seconds"] = job.status.execution
+    return facts
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip()[:300] for line in text.splitlines() if line.strip()), "no reason was given")

@@ -1,0 +1,192 @@
+"""Preflight: is everything there that a remote search needs? Each finding says what to do."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from seedpod import __version__
+from seedpod.config import OptimizationConfig
+from seedpod.errors import BackendError, BreakerOpen, ContractMismatch, DatasetError
+from seedpod.remote.address import Address
+from seedpod.remote.gate import Gate
+from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
+from seedpod.training.datasets import prepare
+from seedpod.trial import WorkerReport, probe_wire
+
+PROBE_SECONDS = 300.0
+"""A cold start of a heavy image takes 40 to 50 s; a throttled endpoint takes for ever."""
+_LOOK = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        ok: Whether it is as it should be; None where it may do and deserves a look.
+        what: What was found.
+        to_do: What to do about it; empty where nothing is to be done.
+    """
+
+    ok: bool | None
+    what: str
+    to_do: str = ""
+
+
+def examine(
+    config: OptimizationConfig,
+    gate: Gate,
+    address: Address,
+    at_once: int,
+    cache_dir: Path,
+    *,
+    probe_seconds: float = PROBE_SECONDS,
+) -> Iterator[Finding]:
+    """Look at everything, cheapest first; ends at the first finding that makes the rest pointless.
+
+    Args:
+        config: The search's settings.
+        gate: The endpoint.
+        address: Where it is, for messages.
+        at_once: Remote trials at once.
+        cache_dir: Where the prepared data sets are.
+        probe_seconds: How long a worker may take to answer.
+    """
+    try:
+        health = gate.health()
+    except BackendError as error:
+        why = error.detail if isinstance(error, BreakerOpen) else error.message
+        yield Finding(False, f"endpoint {address.endpoint_id} cannot be used", why)
+        return
+    yield Finding(True, f"endpoint {address.endpoint_id} answers, and takes the key")
+    yield from _workers(health, at_once)
+    yield from _times(config)
+    try:
+        report = _probe(gate, probe_seconds)
+    except ContractMismatch as error:
+        yield Finding(False, "a worker answers, and not as ours do", error.message)
+        return
+    except BackendError as error:
+        yield Finding(False, "no worker answered a probe", error.message)
+        return
+    yield from _image(report)
+    yield from _dataset(config, report, cache_dir)
+
+
+def _workers(health: EndpointHealth, at_once: int) -> Iterator[Finding]:
+    workers = health.workers
+    there = workers.idle + workers.running + workers.initializing
+    known = f"{workers.idle} idle, {workers.running} running, {workers.initializing} starting"
+    if workers.throttled or workers.unhealthy:
+        yield Finding(
+            None,
+            f"{workers.throttled} workers throttled, {workers.unhealthy} unhealthy",
+            "Allow more kinds of GPU, or look at the workers' logs on RunPod.",
+        )
+    if there >= at_once:
+        yield Finding(True, f"workers: {known}")
+    elif there:
+        yield Finding(
+            None,
+            f"workers: {known}; concurrent_workers={at_once} wants {at_once}",
+            f"Raise the endpoint's maximum of workers to {at_once} (RunPod's default is 3 to 5), or expect a queue.",
+        )
+    else:
+        yield Finding(
+            None,
+            "no worker is up now; the first trials wait for a cold start",
+            f"Nothing, or see that the endpoint's maximum of workers is at least {at_once}.",
+        )
+    if health.jobs.in_queue:
+        yield Finding(
+            None, f"{health.jobs.in_queue} jobs wait already", "Somebody else uses this endpoint, or it is stuck."
+        )
+
+
+def _times(config: OptimizationConfig) -> Iterator[Finding]:
+    limit = config.max_training_time_minutes * 60
+    if limit > config.runpod_service_timeout:
+        yield Finding(
+            False,
+            f"max_training_time_minutes={config.max_training_time_minutes:g} is longer than runpod_service_timeout="
+            f"{config.runpod_service_timeout} s",
+            f"Set runpod_service_timeout={int(limit) + 300}, or trials end before their own limit.",
+        )
+    else:
+        yield Finding(True, f"a job may take {config.runpod_service_timeout} s from submission to end")
+
+
+def _probe(gate: Gate, patience: float) -> WorkerReport:
+    """Ask one worker what it is; raises BackendError, and leaves no job behind."""
+    job_id = gate.run(probe_wire(), execution_timeout=60.0, ttl=patience + 60.0)
+    ended = False
+    try:
+        status = _end_of(gate, job_id, patience)
+        ended = True
+    finally:
+        if not ended:
+            with suppress(BackendError):  # what went wrong is on its way already
+                gate.cancel(job_id)
+    if status.state is not JobState.COMPLETED:
+        said = next(iter(status.error.splitlines()), "no reason was given")
+        raise BackendError(f"the probe's job {status.id} ended {status.state}: {said:.300}. Look at its worker's log.")
+    if not isinstance(status.output, dict) or "probe" not in status.output:
+        raise ContractMismatch("it answered without a report: its image is not seedpod's, or too old. Run deploy.sh.")
+    return WorkerReport.from_wire(status.output["probe"])
+
+
+def _end_of(gate: Gate, job_id: str, patience: float) -> JobStatus:
+    deadline = time.monotonic() + patience
+    while True:
+        status = gate.status(job_id)
+        if status.state.ended:
+            return status
+        if time.monotonic() > deadline:
+            raise BackendError(
+                f"the probe's job still is {status.state} after {patience:g} s. Look at the workers on RunPod."
+            )
+        time.sleep(min(_LOOK, patience))
+
+
+def _image(report: WorkerReport) -> Iterator[Finding]:
+    hardware = f"{report.devices} GPU{'s' if report.devices > 1 else ''}" if report.devices else "CPU"
+    yield Finding(True, f"a worker answers: {hardware}, {report.concurrency} jobs side by side, contract as ours")
+    if report.version != __version__:
+        yield Finding(
+            None, f"the image holds seedpod {report.version}, this is {__version__}", "Run deploy.sh when it suits you."
+        )
+
+
+def _dataset(config: OptimizationConfig, report: WorkerReport, cache_dir: Path) -> Iterator[Finding]:
+    try:
+        data = prepare(config.dataset, cache_dir)
+    except DatasetError as error:
+        yield Finding(False, f"data set {config.dataset} is not usable here", str(error))
+        return
+    theirs = report.datasets.get(data.id)
+    if theirs == data.fingerprint:
+        yield Finding(True, f"data set {data.id} is there, and the same as here")
+    elif theirs is None:
+        yield Finding(
+            None,
+            f"data set {data.id} is not in the image",
+            f"Build the image with it (deploy.sh --datasets {data.id}), or let its workers download it at their start.",
+        )
+    else:
+        yield Finding(
+            False, f"data set {data.id} differs: {theirs} there, {data.fingerprint} here", "Run deploy.sh again."
+        )
+
+
+def print_findings(findings: Iterator[Finding], show: Callable[[str], None]) -> bool:
+    """Show each finding as it comes; whether none was bad."""
+    good = True
+    for finding in findings:
+        mark = {True: "ok  ", None: "look", False: "BAD "}[finding.ok]
+        show(f"{mark}  {finding.what}")
+        if finding.to_do:
+            show(f"      {finding.to_do}")
+        good = good and finding.ok is not False
+    return good
