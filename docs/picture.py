@@ -14,6 +14,7 @@ from rich.text import Text
 ROOT = Path(__file__).parents[1]
 ARGUMENTS = ["dataset=digits", "trials=12", "local_workers=auto"]
 COLUMNS = 118
+_BAR = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
 
 
 def main() -> None:
@@ -22,6 +23,8 @@ def main() -> None:
     console.print(Text("$ uv run optimizer.py " + " ".join(ARGUMENTS), style="bold"))
     with tempfile.TemporaryDirectory() as folder:
         for line in _screen(folder).splitlines():
+            if _BAR in line:  # it moves along the bottom and is gone at the end
+                continue
             console.print(Text.from_ansi(line), soft_wrap=False, overflow="ellipsis", no_wrap=True)
     svg = console.export_svg(title="seedpod")
     # The fonts that rich names lie on somebody else's server; a page about seedpod should not ask for them.

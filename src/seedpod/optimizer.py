@@ -95,7 +95,12 @@ class ModelOptimizer:
         try:
             data = prepare(self._config.dataset, self._cache_dir)
             name = self._config.run_name or f"{data.id}-{datetime.fromtimestamp(self._clock.now(), UTC):%Y%m%d-%H%M%S}"
-            folder = RunFolder.create(Path(self._config.results_dir).expanduser(), name, to_yaml(self._config))
+            folder = RunFolder.create(
+                Path(self._config.results_dir).expanduser(),
+                name,
+                to_yaml(self._config),
+                or_next=not self._config.run_name,
+            )
             return self._search(Plan(self._config, data, folder.path, self._workers), folder)
         finally:
             self._backend.close()

@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
-from endpoint_client import Client, eventually
 
+from endpoint_client import Client, eventually
 from seedpod.endpoint.embedded import EmbeddedEndpoint, default_handler
 from seedpod.errors import Cause
 from seedpod.trial import ParamValue, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec

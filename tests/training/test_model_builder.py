@@ -162,7 +162,11 @@ def test_networks_cover_the_choices() -> None:
         assert {(network[i], network[j]) for network in NETWORKS} == set(product(some, others))
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=str)
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param(n, marks=() if i < 3 else (pytest.mark.slow,)) for i, n in enumerate(NETWORKS)],
+    ids=str,
+)
 def test_every_choice_trains(pool: TrainerPool, base: TrialSpec, network: tuple[ParamValue, ...]) -> None:
     """Every value of every choice builds a network of the size that follows from it, and trains."""
     choice = dict(zip(CHOICES, network, strict=True))

@@ -304,6 +304,7 @@ def test_kill_in_the_middle_of_an_epoch(pool: TrainerPool, base: TrialSpec, vari
     assert numbers(pool.run(replace(base, params=VARIED), ignore)) == numbers(varied)
 
 
+@pytest.mark.slow
 def test_memory_of_many_trials(pool: TrainerPool, base: TrialSpec) -> None:
     """Twelve tiny trials in one process leave less than 40 MB each behind."""
     held: list[float] = []

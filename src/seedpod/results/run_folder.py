@@ -20,8 +20,14 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, results_dir: Path, run_name: str, config_yaml: str) -> Self:
+    def create(cls, results_dir: Path, run_name: str, config_yaml: str, *, or_next: bool = False) -> Self:
         """Make the folder of a new run.
+
+        Args:
+            results_dir: Where the runs' folders are.
+            run_name: Its name.
+            config_yaml: The run's whole configuration.
+            or_next: Where the name is taken, take it with ``-2``, ``-3`` and so on behind it.
 
         Raises:
             ConfigError: It exists already, or cannot be made.
@@ -29,6 +35,9 @@ class RunFolder:
         path = results_dir / run_name
         try:
             results_dir.mkdir(parents=True, exist_ok=True)
+            count = 2
+            while or_next and path.exists():
+                path, count = results_dir / f"{run_name}-{count}", count + 1
             try:
                 path.mkdir()
             except FileExistsError as error:

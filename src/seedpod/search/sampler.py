@@ -25,13 +25,13 @@ def make_sampler(name: str, seed: int, startup_trials: int) -> BaseSampler:
         seed: The search's base seed.
         startup_trials: Random trials before TPE learns from them.
     """
+    # `group` splits a conditional space into the parts that occur together, so that TPE stays multivariate where one
+    # trial has two convolutions and another three. Experimental since Optuna 2.8, unchanged since. Silenced here, once
+    # and for good: the trials' threads make the samplers, and `warnings.catch_warnings` is not safe in threads.
+    warnings.filterwarnings("ignore", "Argument ``group``", ExperimentalWarning)
 
     def tpe(trial_seed: int) -> BaseSampler:
-        with warnings.catch_warnings():
-            # `group` splits a conditional space into the parts that occur together, so that TPE stays multivariate
-            # where a trial has two convolutions and another three. Experimental since Optuna 2.8, unchanged since.
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return TPESampler(n_startup_trials=startup_trials, multivariate=True, group=True, seed=trial_seed)
+        return TPESampler(n_startup_trials=startup_trials, multivariate=True, group=True, seed=trial_seed)
 
     makers: dict[str, MakeSampler] = {"tpe": tpe, "random": RandomSampler}
     return SeededSampler(makers[name], seed)

@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,27 @@ MOST_IMPORTANCE_TRIALS = 2
 """Complete trials below which importances say nothing."""
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SeedpodError(
+            f"cannot write {path} ({error.strerror}). Make room or mend the permissions and start again."
+        ) from error
+
+
 class _Journal(JournalFileBackend):
     """Optuna's journal file; one that cannot be written is no bug, and is named."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
         self._path = path
+        with _naming(path):
+            super().__init__(str(path))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        try:
+        with _naming(self._path):
             super().append_logs(logs)
-        except OSError as error:
-            raise SeedpodError(
-                f"cannot write {self._path} ({error.strerror}). Make room or mend the permissions and start again."
-            ) from error
 
 
 def create_study(name: str, journal: Path, sampler: BaseSampler) -> Study:

@@ -17,7 +17,7 @@ from seedpod.endpoint.service import Service
 from seedpod.endpoint.settings import Settings
 from seedpod.errors import ConfigError
 
-HANDLER = Path(__file__).parent / "sleep_handler.py"
+HANDLER = Path(__file__).parent / "endpoint" / "sleep_handler.py"
 QUICK = {"take_tick": 0.01, "take_hold": 0.25}
 PATIENCE = 30.0  # seconds; generous, for a loaded machine
 

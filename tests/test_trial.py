@@ -1,0 +1,311 @@
+"""The wire form: what goes in comes out, and whatever breaks the schema is named."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import samples
+from seedpod.config import OptimizationConfig
+from seedpod.errors import Cause, ContractMismatch, TrainingError
+from seedpod.search.sampler import make_sampler
+from seedpod.search.space import SearchSpace
+from seedpod.trial import (
+    SCHEMA,
+    Status,
+    TrialProgress,
+    TrialResult,
+    TrialSpec,
+    canonical_json,
+    check_value,
+    finite,
+)
+
+HUGE = 10**400  # a whole number that JSON can carry and no float can hold
+NAN, INF = float("nan"), float("inf")
+NO_VALUE: list[Any] = [NAN, INF, -INF, "0.98", None, 1.7, -0.1, True, False, [], {}, HUGE]
+NO_NUMBER: list[Any] = ["1", None, True, [], {}, NAN, INF, HUGE, -1]
+NO_COUNT: list[Any] = [*NO_NUMBER, 1.0, 2.5]
+NO_TEXT: list[Any] = ["", None, 1, [], "x" * 201]
+NO_PARAMS: list[Any] = [None, [], "x", {"a": None}, {"a": []}, {"a": NAN}, {"a": INF}, {"a": HUGE}]
+NO_METRICS: list[Any] = [None, [], "x", {"a": "1"}, {"a": True}, {"a": NAN}, {"a": HUGE}]
+
+SPEC_REFUSALS: Mapping[str, list[Any]] = {
+    "number": NO_COUNT,
+    "dataset": NO_TEXT,
+    "fingerprint": NO_TEXT,
+    "params": NO_PARAMS,
+    "seed": [*NO_COUNT, 2**32],
+    "split_seed": [*NO_COUNT, 2**32],
+    "objective": NO_TEXT,
+    "max_epochs": [*NO_COUNT, 0],
+    "min_epochs": [*NO_COUNT, 0],
+    "validation_split": [*NO_NUMBER, 1.5],
+    "max_parameters": [*NO_COUNT, 0],
+    "max_seconds": NO_NUMBER,
+}
+PROGRESS_REFUSALS: Mapping[str, list[Any]] = {
+    "number": NO_COUNT,
+    "sequence": NO_COUNT,
+    "epoch": NO_COUNT,
+    "max_epochs": [*NO_COUNT, 0],
+    "value": [x for x in NO_VALUE if x is not None],
+    "metrics": NO_METRICS,
+    "seconds": NO_NUMBER,
+    "attempt": [*NO_COUNT, 0],
+}
+RESULT_REFUSALS: Mapping[str, list[Any]] = {
+    "number": NO_COUNT,
+    "status": [None, "done", 1, [], {}, "COMPLETE"],
+    "best_epoch": NO_COUNT,
+    "epochs": NO_COUNT,
+    "metrics": NO_METRICS,
+    "history": [None, {}, "x", [1], [None], *([row] for row in NO_METRICS)],
+    "parameters": NO_COUNT,
+    "environment": NO_PARAMS,
+    "seconds": NO_NUMBER,
+    "backend": NO_TEXT,
+    "cost": NO_NUMBER,
+    "attempts": [*NO_COUNT, 0],
+    "error": ["x", [], 1, {}, {"cause": "bad luck"}, {"cause": None}],
+}
+KINDS: list[tuple[Any, Mapping[str, list[Any]]]] = [
+    (samples.SPEC, SPEC_REFUSALS),
+    (samples.PROGRESS, PROGRESS_REFUSALS),
+    (samples.RESULT, RESULT_REFUSALS),
+]
+REFUSALS = [
+    pytest.param(sample, name, wrong, id=f"{type(sample).__name__}-{name}-{repr(wrong)[:12]}")
+    for sample, refusals in KINDS
+    for name, values in refusals.items()
+    for wrong in values
+]
+EVERY_FIELD = [
+    pytest.param(sample, each.name, id=f"{type(sample).__name__}-{each.name}")
+    for sample, _ in KINDS
+    for each in fields(sample)
+]
+EVERY_KIND = pytest.mark.parametrize("sample", [sample for sample, _ in KINDS], ids=lambda x: type(x).__name__)
+
+
+def through_json(data: object) -> Any:
+    return json.loads(canonical_json(data))
+
+
+@given(samples.specs)
+def test_spec_comes_back(spec: TrialSpec) -> None:
+    """A spec is the same, uid included, after the wire."""
+    back = TrialSpec.from_wire(through_json(spec.to_wire()))
+    assert back == spec
+    assert back.uid == spec.uid
+
+
+@given(samples.progresses)
+def test_progress_comes_back(progress: TrialProgress) -> None:
+    """A progress is the same after the wire."""
+    assert TrialProgress.from_wire(through_json(progress.to_wire())) == progress
+
+
+@given(samples.results)
+def test_result_comes_back(result: TrialResult) -> None:
+    """A result of any status is the same after the wire."""
+    assert TrialResult.from_wire(through_json(result.to_wire())) == result
+
+
+def test_read_only_mappings_are_sent_too() -> None:
+    """Frozen views of dictionaries, which cannot be copied, go over the wire like dictionaries."""
+    view = MappingProxyType({"a": 1.0})
+    assert replace(samples.SPEC, params=view).to_wire()["params"] == {"a": 1.0}
+    assert replace(samples.PROGRESS, metrics=view).to_wire()["metrics"] == {"a": 1.0}
+    sent = replace(samples.RESULT, metrics=view, history=(view,), environment=view).to_wire()
+    assert (sent["metrics"], sent["history"], sent["environment"]) == ({"a": 1.0}, [{"a": 1.0}], {"a": 1.0})
+
+
+def test_tables_of_refusals_are_complete() -> None:
+    """Every field of every message has a table of what it refuses; a result's value has tests of its own."""
+    for sample, refusals in KINDS:
+        assert {each.name for each in fields(sample)} - set(refusals) <= {"value"}
+
+
+@pytest.mark.parametrize(("sample", "name"), EVERY_FIELD)
+def test_missing_field_is_named(sample: Any, name: str) -> None:
+    """A message without one of its fields is refused by that field's name."""
+    wire = sample.to_wire()
+    del wire[name]
+    with pytest.raises(ContractMismatch, match=f"{name}' is missing"):
+        type(sample).from_wire(wire)
+
+
+@pytest.mark.parametrize(("sample", "name", "wrong"), REFUSALS)
+def test_wrong_value_is_named(sample: Any, name: str, wrong: object) -> None:
+    """A value of the wrong type or out of range is refused with field and range, and counts as a broken contract."""
+    with pytest.raises(ContractMismatch, match=f"field '{name}' is .*; it must be") as caught:
+        type(sample).from_wire({**sample.to_wire(), name: wrong})
+    assert caught.value.cause is Cause.CONTRACT
+
+
+@EVERY_KIND
+def test_unknown_field_is_named(sample: Any) -> None:
+    """A field that this side does not know is not dropped silently."""
+    with pytest.raises(ContractMismatch, match="unknown field 'colour'"):
+        type(sample).from_wire({**sample.to_wire(), "colour": "red"})
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("schema", [None, 0, SCHEMA + 1, "1", []])
+def test_other_schema_says_redeploy(sample: Any, schema: object) -> None:
+    """A message of another version says which, and that the worker image wants redeploying."""
+    with pytest.raises(ContractMismatch, match=r"schema .* Redeploy the worker image"):
+        type(sample).from_wire({**sample.to_wire(), "schema": schema})
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("data", [None, [], "text", 1])
+def test_what_is_no_object_is_refused(sample: Any, data: object) -> None:
+    """A message that is no JSON object is refused as such."""
+    with pytest.raises(ContractMismatch, match="expected a JSON object"):
+        type(sample).from_wire(data)
+
+
+json_data = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(EVERY_FIELD), json_data)
+def test_no_message_breaks_the_reader(param: Any, data: object) -> None:
+    """Any JSON in any field is either read or refused, never an exception of another kind."""
+    sample, name = param.values
+    try:
+        message = type(sample).from_wire({**sample.to_wire(), name: data})
+    except (ContractMismatch, TrainingError):
+        return
+    canonical_json(message.to_wire())
+
+
+@pytest.mark.parametrize("value", NO_VALUE, ids=lambda x: repr(x)[:12])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        check_value,
+        lambda value: replace(samples.RESULT, value=value),
+        lambda value: TrialResult.from_wire({**samples.RESULT.to_wire(), "value": value}),
+    ],
+    ids=["check_value", "TrialResult", "from_wire"],
+)
+def test_no_such_thing_becomes_a_value(ask: Callable[[object], object], value: object) -> None:
+    """NaN, infinity, text, null, truth values and numbers out of range are never a complete trial's value."""
+    with pytest.raises(TrainingError, match="must be a number from 0 to 1") as caught:
+        ask(value)
+    assert caught.value.cause is Cause.BAD_VALUE
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.COMPLETE])
+def test_only_a_complete_trial_has_a_value(status: Status) -> None:
+    """A failed, pruned or cancelled trial that brings a value breaks the contract."""
+    with pytest.raises(ContractMismatch, match=r"'value' is 0\.5; it must be null"):
+        TrialResult.from_wire({**samples.failed(1).to_wire(), "status": status, "value": 0.5})
+
+
+@given(st.floats(0, 1) | st.sampled_from([0, 1]))
+def test_value_in_range_is_kept(value: float) -> None:
+    """Every number from 0 to 1 is a value, and comes back as a float."""
+    assert check_value(value) == value
+    assert isinstance(TrialResult.from_wire({**samples.RESULT.to_wire(), "value": value}).value, float)
+
+
+@given(samples.specs)
+def test_equal_specs_have_equal_uids(spec: TrialSpec) -> None:
+    """The uid follows from the contents alone, not from the order of the parameters."""
+    other = replace(spec, params=dict(reversed(list(spec.params.items()))))
+    assert other == spec
+    assert other.uid == spec.uid
+
+
+def test_whole_seconds_and_shares_do_not_change_the_uid() -> None:
+    """A limit written as 60 and one written as 60.0 are one spec."""
+    assert replace(samples.SPEC, max_seconds=60).uid == samples.SPEC.uid
+    assert replace(samples.SPEC, validation_split=0).uid == replace(samples.SPEC, validation_split=0.0).uid
+
+
+CHANGES: dict[str, Any] = {
+    "number": 4,
+    "dataset": "mnist",
+    "fingerprint": "ff",
+    "params": {**samples.SPEC.params, "conv_layers": 3},
+    "seed": 46,
+    "split_seed": 43,
+    "objective": "val_loss",
+    "max_epochs": 5,
+    "min_epochs": 2,
+    "validation_split": 0.21,
+    "max_parameters": 1001,
+    "max_seconds": 0.0,
+}
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(TrialSpec)])
+def test_every_field_is_in_the_uid(name: str) -> None:
+    """A spec that differs in any one field has another uid."""
+    assert replace(samples.SPEC, **{name: CHANGES[name]}).uid != samples.SPEC.uid
+
+
+def test_uid_is_what_it_was() -> None:
+    """The uid of a given spec never changes between versions of one schema: resumed runs rely on it."""
+    assert samples.SPEC.uid == "c21b9703cd3df6bc"
+
+
+def test_canonical_json_has_no_nan() -> None:
+    """NaN and infinity, which are not JSON, are refused rather than written."""
+    for value in (NAN, INF, -INF):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            canonical_json({"value": value})
+
+
+def test_canonical_json_is_one_text() -> None:
+    """Equal data give one text: sorted keys, no spaces."""
+    assert canonical_json({"b": 1, "a": [True, None, "é"]}) == '{"a":[true,null,"\\u00e9"],"b":1}'
+
+
+def test_metrics_that_are_not_finite_travel_as_null() -> None:
+    """A loss that is NaN or infinite is sent and recorded as null."""
+    assert finite({"loss": NAN, "val_loss": INF, "val_accuracy": 0.5, "x": None}) == {
+        "loss": None,
+        "val_loss": None,
+        "val_accuracy": 0.5,
+        "x": None,
+    }
+    wild = replace(samples.RESULT, metrics={"loss": NAN}, history=({"loss": INF},))
+    assert TrialResult.from_wire(through_json(wild.to_wire())).metrics == {"loss": None}
+
+
+def test_largest_request_is_small() -> None:
+    """The longest request that our own search space can make is under 1 KB."""
+    space = SearchSpace((224, 224, 3), 10**6, (1, 1000))
+    study = optuna.create_study(sampler=make_sampler("random", 1, 1))
+    largest = max((space.suggest(study.ask()) for _ in range(200)), key=lambda params: len(canonical_json(params)))
+    config = OptimizationConfig()
+    spec = TrialSpec(
+        number=99_999,
+        dataset=f"{Path('a' * 60).stem}-0123456789ab",
+        fingerprint="f" * 16,
+        params={**largest, "learning_rate": 0.00012345678901234567, "dropout": 0.12345678901234567},
+        seed=2**32 - 1,
+        split_seed=2**32 - 1,
+        objective="inference_latency",
+        max_epochs=1000,
+        min_epochs=1000,
+        validation_split=1 / 3,
+        max_parameters=10**12,
+        max_seconds=config.max_training_time_minutes + 604_800.123456,
+    )
+    assert len(canonical_json(spec.to_wire())) < 1000

@@ -1,0 +1,56 @@
+"""A small real TrialBackend without processes: each trial is a function call in its caller's thread."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from seedpod.errors import TrialCancelled
+from seedpod.guarded import Guarded
+from seedpod.trial import Report, TrialProgress, TrialResult, TrialSpec
+from stand_in_trainers import StandInTrainer
+
+Train = Callable[[TrialSpec, Report, Callable[[], None]], TrialResult]
+"""(spec, report, check) -> result; ``check`` raises TrialCancelled once the trial is to stop."""
+
+stand_in: Train = StandInTrainer(Path(), 1).train
+
+
+class ThreadBackend:
+    """Runs trials in the threads that ask for them.
+
+    Args:
+        train: What a trial does; what it raises comes out of ``run`` unchanged.
+    """
+
+    name = "thread"
+
+    def __init__(self, train: Train = stand_in) -> None:
+        self._train = train
+        self._closed = Guarded([False])
+
+    def run(self, spec: TrialSpec, report: Report) -> TrialResult:
+        def report_and_check(progress: TrialProgress) -> None:
+            report(progress)
+            self._check()
+
+        self._check()
+        return self._train(spec, report_and_check, self._check)
+
+    def cancel_all(self) -> None:
+        with self._closed.locked() as closed:
+            closed[0] = True
+
+    def close(self) -> None:
+        self.cancel_all()
+
+    def _check(self) -> None:
+        with self._closed.locked() as closed:
+            if closed[0]:
+                raise TrialCancelled("the backend is closed")
+
+
+def wait_for_stop(_spec: TrialSpec, _report: Report, check: Callable[[], None]) -> TrialResult:
+    """A trial that runs until it is stopped."""
+    while True:
+        check()
+        time.sleep(0.002)
