@@ -310,8 +310,8 @@ def _request(data: object) -> TrialRequest:
 
 def _answer(result: TrialResult) -> Wire:
     """The job's output. ``error`` would be taken out of it at the top level, so the result lies one level down."""
-    answer = {"result": result.to_wire()}
-    json.dumps(answer, allow_nan=False)  # better a failed job with a reason than a result that the SDK drops
+    # Through JSON and back: plain data alone, and better a failed job with a reason than a result that the SDK drops.
+    answer: Wire = json.loads(json.dumps({"result": result.to_wire()}, allow_nan=False))
     return answer
 
 

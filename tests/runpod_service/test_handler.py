@@ -1,6 +1,5 @@
 """The worker's handler on real SDK workers, with a stand-in for the trainer alone."""
 
-import itertools
 import os
 import signal
 import subprocess
@@ -260,7 +259,7 @@ def test_six_jobs_that_burn_cpu_neither_pause_pings_nor_delay_a_cancel(six: Serv
     (name,) = six.endpoint.state()["workers"]
     longest, pings = 0.0, 0
     first = six.endpoint.state()["workers"][name]["pings"]
-    end = time.monotonic() + 3.5
+    end = time.monotonic() + 3.0
     while time.monotonic() < end:
         seen = six.endpoint.state()["workers"][name]
         longest, pings = max(longest, seen["silent"]), seen["pings"] - first
@@ -278,14 +277,13 @@ def test_six_jobs_that_burn_cpu_neither_pause_pings_nor_delay_a_cancel(six: Serv
 
 def test_the_next_job_is_taken_early_and_starts_at_once(one: Service) -> None:
     """The SDK takes the next job while the last epoch still trains, and it begins when that trial ends."""
-    jobs = [one.submit(request(number, pause=0.5)) for number in range(3)]
-    for job in jobs:
-        one.result(job)
-    for earlier, later in itertools.pairwise(jobs):
-        assert one.at(later, "taken") < one.at(earlier, "COMPLETED")
-        assert one.at(later, "COMPLETED") - one.at(earlier, "COMPLETED") < 2.0 + 0.6
+    earlier, later = [one.submit(request(number, pause=0.5)) for number in range(2)]
+    one.result(later)
+    assert one.at(later, "taken") < one.at(earlier, "COMPLETED")
+    assert one.at(later, "COMPLETED") - one.at(earlier, "COMPLETED") < 2.0 + 0.6
 
 
+@pytest.mark.slow
 def test_a_last_epoch_that_takes_long_does_not_lose_the_trial(one: Service) -> None:
     """Pings name the trial again soon after its place was offered, so that it is not taken for lost."""
     job = one.submit(request(pause=0.1, last_pause=6.0))
@@ -293,6 +291,7 @@ def test_a_last_epoch_that_takes_long_does_not_lose_the_trial(one: Service) -> N
     assert not one.marks(job, "lost")
 
 
+@pytest.mark.slow
 def test_a_job_taken_early_is_not_lost_with_its_worker(one: Service) -> None:
     """When the worker is killed in the last epoch, the trial and the one that was taken early both run again."""
     one.endpoint.set_settings(heartbeat_timeout=2.5)
@@ -328,7 +327,7 @@ def start(**environment: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("concurrency", ["7", "many"])
+@pytest.mark.parametrize("concurrency", ["7"])
 def test_a_wrong_concurrency_ends_the_worker_with_a_sentence(concurrency: str) -> None:
     """A concurrency that cannot be is refused with the variable's name, before anything starts."""
     process = start(SEEDPOD_WORKER_CONCURRENCY=concurrency)

@@ -62,7 +62,7 @@ class Control:
     def wait_for_workers(self, count: int, timeout: float = 60.0) -> None:
         """Block until so many workers have asked for a job; raises SeedpodError after ``timeout`` seconds."""
         end = time.monotonic() + timeout
-        while (ready := sum(one["silent"] is not None for one in self.state()["workers"].values())) < count:
+        while (ready := sum(one["asked"] for one in self.state()["workers"].values())) < count:
             if time.monotonic() > end:
                 logs = ", ".join(one["log"] for one in self.state()["processes"])
                 raise SeedpodError(

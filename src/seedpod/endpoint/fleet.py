@@ -13,6 +13,7 @@ class Seen:
     """One worker: when it was last heard of, and what its ping says."""
 
     last: float | None = None  # None: started, not heard of yet
+    asked: bool = False  # for a job; its pings begin before, while it warms up
     pings: int = 0
     reported: tuple[str, ...] = ()
     unhealthy: str = ""
@@ -34,6 +35,11 @@ class Fleet:
         """A request came from it."""
         self._still_born = 0
         self.workers[worker] = replace(self.workers.get(worker, Seen()), last=now)
+
+    def asked(self, worker: str, now: float) -> None:
+        """It asks for a job."""
+        self.heard(worker, now)
+        self.workers[worker] = replace(self.workers[worker], asked=True)
 
     def pinged(self, worker: str, now: float, job_ids: tuple[str, ...], unhealthy: str = "") -> None:
         """Its ping names these jobs, and a failed check or nothing."""
@@ -67,10 +73,13 @@ class Fleet:
         }
 
     def wire(self, now: float) -> dict[str, Any]:
-        """Each worker for the control interface: seconds since it was heard of, pings, jobs that its ping named."""
+        """Each worker for the control interface: seconds since it was heard of, whether it has asked for a job, pings,
+        jobs that its ping named.
+        """
         return {
             name: {
                 "silent": None if seen.last is None else round(now - seen.last, 3),
+                "asked": seen.asked,
                 "pings": seen.pings,
                 "reported": list(seen.reported),
             }

@@ -52,7 +52,8 @@ class WorkerApi:
         ]
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
-        service, worker = self._service, self._heard(request)
+        service, worker = self._service, request.match_info["worker"]
+        service.fleet.asked(worker, service.now())
         batch = "/job-take-batch/" in request.path
         asked = request.query.get("batch_size", "1") if batch else "1"
         limit = min(max(int(asked), 1), _LARGEST_BATCH) if asked.isdecimal() else 1
