@@ -40,7 +40,7 @@ def test_the_environment_gives_the_key() -> None:
     ],
 )
 def test_a_key_among_the_words_is_taken_out_with_a_warning(word: str) -> None:
-    """However it is written, it wins over the environment, leaves the command line, and the warning does not show it."""
+    """However it is written, it wins over the environment, leaves the command line, and the warning hides it."""
     rest, key, said = revealed(["trials=3", word, "dataset=digits"], {"RUNPOD_API_KEY": "other"})
     assert (rest, key, len(said)) == (["trials=3", "dataset=digits"], KEY, 1)
     assert "list of processes" in said[0]
