@@ -27,16 +27,21 @@ from stand_in_trainers import value_of
 
 TESTS = Path(__file__).parent
 STAND_IN = {"SEEDPOD_TRAINER": "stand_in_trainers:make", "PYTHONPATH": str(TESTS)}
-HURRY = Backoff(base=0.01, longest=0.05, total=10.0)
+HURRY = Backoff(base=0.01, longest=0.05, total=3.0)
 NEVER_OPEN = BreakerRules(consecutive=10_000, least=10_000)
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
 _cases = itertools.count()
 
 
 @contextmanager
-def serving(cache_dir: Path, workers: int, concurrency: int = 1, **settings: float) -> Iterator[EmbeddedEndpoint]:
-    """An endpoint with real SDK workers that run our handler on a stand-in for the trainer."""
-    environment = {**STAND_IN, "SEEDPOD_CACHE_DIR": str(cache_dir)}
+def serving(
+    cache_dir: Path, workers: int, concurrency: int = 1, pause: float = 0.0, **settings: float
+) -> Iterator[EmbeddedEndpoint]:
+    """An endpoint with real SDK workers that run our handler on a stand-in for the trainer.
+
+    Its epochs take ``pause`` seconds where a spec does not say otherwise.
+    """
+    environment = {**STAND_IN, "SEEDPOD_CACHE_DIR": str(cache_dir), "SEEDPOD_STAND_IN_PAUSE": str(pause)}
     with EmbeddedEndpoint(
         workers=workers, concurrency=concurrency, environment=environment, settings=settings
     ) as endpoint:

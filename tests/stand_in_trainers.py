@@ -32,7 +32,7 @@ class StandInTrainer:
     def train(self, spec: TrialSpec, report: Report, check: Callable[[], None]) -> TrialResult:
         do = str(spec.params.get("do", "train"))
         epochs = int(spec.params.get("epochs", spec.max_epochs))
-        pause = float(spec.params.get("pause", 0.0))
+        pause = float(spec.params.get("pause", os.environ.get("SEEDPOD_STAND_IN_PAUSE", "0")))
         last_pause = float(spec.params.get("last_pause", pause))
         history = []
         for epoch in range(1, epochs + 1):

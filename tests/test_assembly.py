@@ -61,7 +61,14 @@ UNUSABLE = [
     pytest.param("here", "wrong-key", EndpointRefused, "check RUNPOD_API_KEY", id="bad key"),
     pytest.param("here", None, EndpointRefused, "set RUNPOD_API_KEY in the environment", id="no key"),
     pytest.param("nowhere", "right", EndpointRefused, "check RUNPOD_ENDPOINT_ID", id="unknown endpoint"),
-    pytest.param("http://127.0.0.1:9/v2/x", "right", EndpointUnreachable, "it refuses connections", id="no server"),
+    pytest.param(
+        "http://127.0.0.1:9/v2/x",
+        "right",
+        EndpointUnreachable,
+        "it refuses connections",
+        id="no server",
+        marks=pytest.mark.slow,
+    ),
     pytest.param(
         "https://invalid-endpoint.invalid", "right", EndpointUnreachable, "its name cannot be resolved", id="no host"
     ),

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(words: list[str]) -> int:
     if words and words[0] in _HELP_WORDS:
         if words[1:]:
-            raise ConfigError(f"help takes no further words; {words[1]!r} is too much.")
+            raise ConfigError("help takes no further words.")
         print(help_text(shutil.get_terminal_size((100, 24)).columns), end="")
         return DONE
     if words and words[0] == "endpoint":
