@@ -18,7 +18,7 @@ ROWS = (
     ("commands",),
     ("optimizer", "assembly", "doctor", "keys", "runpod_service"),
     ("dashboard", "results", "search"),
-    ("backends", "endpoint", "progress", "events"),
+    ("backends", "endpoint", "progress", "events", "findings"),
     ("training", "remote", "board", "config"),
     ("trial", "clock"),
     ("errors", "guarded"),

@@ -11,9 +11,10 @@ import pytest
 from endpoint_client import InProcess, eventually
 from runpod_rig import Act, HandWorker, answers, gate_to, live
 from seedpod.config import OptimizationConfig
-from seedpod.doctor import Finding, examine, print_findings
+from seedpod.doctor import examine, print_findings
 from seedpod.endpoint.control import Control
 from seedpod.endpoint.embedded import EmbeddedEndpoint
+from seedpod.findings import Finding
 from seedpod.remote.address import Address
 from seedpod.training.datasets import prepare
 from seedpod.trial import WorkerReport

@@ -11,6 +11,7 @@ from seedpod.clock import SystemClock
 from seedpod.config import OptimizationConfig
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.errors import BreakerOpen, EndpointRefused, EndpointUnreachable
+from seedpod.findings import time_findings, worker_findings
 from seedpod.remote.address import LOCAL, Address, parse_address
 from seedpod.remote.client import EndpointClient
 from seedpod.remote.gate import Gate
@@ -83,12 +84,18 @@ def local_endpoint(config: OptimizationConfig, cache_dir: Path) -> EmbeddedEndpo
     )
 
 
-def _say_hello(gate: Gate) -> None:
-    """Ask once, so that a bad key, a wrong id or no network is known now and said once, in its own words."""
+def _say_hello(gate: Gate, config: OptimizationConfig, say: Say) -> None:
+    """Ask once, so that a bad key, a wrong id or no network is known now and said once, in its own words.
+
+    What else the answer tells of, and deserves a look, is said too.
+    """
     try:
-        gate.health()
+        health = gate.health()
     except BreakerOpen as error:
         raise EndpointUnreachable(error.detail or error.message) from error
+    for finding in (*worker_findings(health, most_at_once(config)), *time_findings(config)):
+        if not finding.ok:
+            say(f"{finding.what}. {finding.to_do}")
 
 
 def _remote(config: OptimizationConfig, key: Secret | None, say: Say, cache_dir: Path) -> RunPodBackend:
@@ -112,7 +119,7 @@ def _remote(config: OptimizationConfig, key: Secret | None, say: Say, cache_dir:
         raise EndpointRefused(NO_KEY)
     gate = connect(parse_address(config.runpod_service_endpoint), key, at_once)
     try:
-        _say_hello(gate)
+        _say_hello(gate, config, say)
     except BaseException:
         gate.close()
         raise

@@ -3,36 +3,21 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from seedpod import __version__
 from seedpod.config import OptimizationConfig
 from seedpod.errors import BackendError, BreakerOpen, ContractMismatch, DatasetError
+from seedpod.findings import Finding, time_findings, worker_findings
 from seedpod.remote.address import Address
 from seedpod.remote.gate import Gate
-from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
+from seedpod.remote.wire import JobState, JobStatus
 from seedpod.training.datasets import prepare
 from seedpod.trial import WorkerReport, probe_wire
 
 PROBE_SECONDS = 300.0
 """A cold start of a heavy image takes 40 to 50 s; a throttled endpoint takes for ever."""
 _LOOK = 1.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        ok: Whether it is as it should be; None where it may do and deserves a look.
-        what: What was found.
-        to_do: What to do about it; empty where nothing is to be done.
-    """
-
-    ok: bool | None
-    what: str
-    to_do: str = ""
 
 
 def examine(
@@ -61,8 +46,8 @@ def examine(
         yield Finding(False, f"endpoint {address.endpoint_id} cannot be used", why)
         return
     yield Finding(True, f"endpoint {address.endpoint_id} answers, and takes the key")
-    yield from _workers(health, at_once)
-    yield from _times(config)
+    yield from worker_findings(health, at_once)
+    yield from time_findings(config)
     try:
         report = _probe(gate, probe_seconds)
     except ContractMismatch as error:
@@ -73,49 +58,6 @@ def examine(
         return
     yield from _image(report)
     yield from _dataset(config, report, cache_dir)
-
-
-def _workers(health: EndpointHealth, at_once: int) -> Iterator[Finding]:
-    workers = health.workers
-    there = workers.idle + workers.running + workers.initializing
-    known = f"{workers.idle} idle, {workers.running} running, {workers.initializing} starting"
-    if workers.throttled or workers.unhealthy:
-        yield Finding(
-            None,
-            f"{workers.throttled} workers throttled, {workers.unhealthy} unhealthy",
-            "Allow more kinds of GPU, or look at the workers' logs on RunPod.",
-        )
-    if there >= at_once:
-        yield Finding(True, f"workers: {known}")
-    elif there:
-        yield Finding(
-            None,
-            f"workers: {known}; concurrent_workers={at_once} wants {at_once}",
-            f"Raise the endpoint's maximum of workers to {at_once} (RunPod's default is 3 to 5), or expect a queue.",
-        )
-    else:
-        yield Finding(
-            None,
-            "no worker is up now; the first trials wait for a cold start",
-            f"Nothing, or see that the endpoint's maximum of workers is at least {at_once}.",
-        )
-    if health.jobs.in_queue:
-        yield Finding(
-            None, f"{health.jobs.in_queue} jobs wait already", "Somebody else uses this endpoint, or it is stuck."
-        )
-
-
-def _times(config: OptimizationConfig) -> Iterator[Finding]:
-    limit = config.max_training_time_minutes * 60
-    if limit > config.runpod_service_timeout:
-        yield Finding(
-            False,
-            f"max_training_time_minutes={config.max_training_time_minutes:g} is longer than runpod_service_timeout="
-            f"{config.runpod_service_timeout} s",
-            f"Set runpod_service_timeout={int(limit) + 300}, or trials end before their own limit.",
-        )
-    else:
-        yield Finding(True, f"a job may take {config.runpod_service_timeout} s from submission to end")
 
 
 def _probe(gate: Gate, patience: float) -> WorkerReport:

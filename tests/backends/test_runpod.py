@@ -703,3 +703,15 @@ def test_a_result_of_the_hand_worker_is_one_of_ours(tmp_path: Path) -> None:
     path = tmp_path / "answer.json"
     path.write_text(json.dumps(result_of(asked).to_wire()))
     assert TrialResult.from_wire(json.loads(path.read_text())).attempts == 2
+
+
+def test_the_last_word_counts_the_requests(endpoint: EmbeddedEndpoint) -> None:
+    """When the backend is closed, the user reads what was asked of the endpoint, once."""
+    said = Lines()
+    backend = backend_on(endpoint, said)
+    backend.run(new_spec(), lambda _: None)
+    backend.close()
+    backend.close()
+    (line,) = said.having("Endpoint: ")
+    assert line.startswith("Endpoint: 1 jobs posted, 0 cancelled; ")
+    assert line.endswith("breaker closed")

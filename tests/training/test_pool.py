@@ -267,7 +267,7 @@ def test_twenty_kills_in_forty_trials(tmp_path: Path) -> None:
 def test_close_leaves_nothing(tmp_path: Path) -> None:
     """Closing in the middle of trials cancels them and leaves no process, thread or descriptor."""
     me = psutil.Process()
-    descriptors, threads_before = me.num_fds(), threading.active_count()
+    descriptors, threads_before, children = me.num_fds(), threading.active_count(), me.children()
     pool = make_pool(tmp_path, 2)
     with ThreadPoolExecutor(2) as threads:
         trials = [threads.submit(pool.run, spec(n, do="hang"), ignore) for n in range(2)]
@@ -277,7 +277,7 @@ def test_close_leaves_nothing(tmp_path: Path) -> None:
             with pytest.raises(TrialCancelled):
                 trial.result(timeout=10)
     assert pool.pids() == []
-    assert me.children() == []
+    assert me.children() == children
     assert threading.active_count() == threads_before
     assert me.num_fds() == descriptors
     with pytest.raises(TrialCancelled):

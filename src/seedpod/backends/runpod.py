@@ -30,7 +30,8 @@ from seedpod.errors import (
     TrialStopped,
 )
 from seedpod.guarded import Guarded
-from seedpod.remote.policy import ConcurrencyLimit
+from seedpod.remote.counters import GateCounters
+from seedpod.remote.policy import ConcurrencyLimit, Operation
 from seedpod.remote.polling import poll_delay
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
 from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec
@@ -53,6 +54,7 @@ class Endpoint(Protocol):
     def health(self) -> EndpointHealth: ...  # noqa: D102
     def pause(self, seconds: float) -> None: ...  # noqa: D102
     def cancel_waiting(self) -> None: ...  # noqa: D102
+    def counters(self) -> GateCounters: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
 
@@ -92,6 +94,12 @@ class _Job:
     ended: bool = False
     status: JobStatus | None = None
     pace: float | None = None  # seconds an epoch, from its own progress
+
+
+@dataclass(slots=True)
+class _End:
+    stopping: bool = False
+    closed: bool = False
 
 
 @dataclass(slots=True)
@@ -139,7 +147,7 @@ class RunPodBackend:
         self._clock = clock or SystemClock()
         self._chance = chance or random.Random()
         self._shared = Guarded(_Shared(ConcurrencyLimit(most_at_once)))
-        self._closed = Guarded([False])
+        self._end = Guarded(_End())
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """See TrialBackend."""
@@ -166,14 +174,18 @@ class RunPodBackend:
 
     def cancel_all(self) -> None:
         """See TrialBackend."""
-        with self._closed.locked() as closed:
-            closed[0] = True
+        with self._end.locked() as end:
+            end.stopping = True
         self._endpoint.cancel_waiting()
 
     def close(self) -> None:
         """See TrialBackend."""
         self.cancel_all()
         self._shared.wait_for(lambda shared: True if shared.in_flight == 0 else None, timeout=20.0)
+        with self._end.locked() as end:
+            first, end.closed = not end.closed, True
+        if first:
+            self._say(counters_line(self._endpoint.counters()))
         self._endpoint.close()
         self._on_close()
 
@@ -327,8 +339,8 @@ class RunPodBackend:
             self._say(f"worker {job.worker} has failed {len(jobs)} jobs: {', '.join(jobs)}. Look at its log on RunPod.")
 
     def _stopping(self) -> bool:
-        with self._closed.locked() as closed:
-            return closed[0]
+        with self._end.locked() as end:
+            return end.stopping
 
 
 def read_progress(spec: TrialSpec, attempt: int, output: object) -> TrialProgress | None:
@@ -382,6 +394,19 @@ def _read_result(spec: TrialSpec, where: str, data: object) -> TrialResult:
     if result.status is not Status.COMPLETE:
         raise JobFailed(f"{where} answered with a trial that is {result.status}.")
     return result
+
+
+def counters_line(counters: GateCounters) -> str:
+    """What was asked of the endpoint in all, in one line."""
+    counts = counters.operations
+    posted, cancelled = counts[Operation.RUN].sent, counts[Operation.CANCEL].sent
+    sent, retried, throttled, refused = (
+        sum(getattr(one, name) for one in counts.values()) for name in ("sent", "retried", "throttled", "refused")
+    )
+    return (
+        f"Endpoint: {posted} jobs posted, {cancelled} cancelled; {sent} requests, {retried} of them repeated, "
+        f"{throttled} throttled, {refused} held back; breaker {counters.breaker.state}"
+    )
 
 
 def why_waiting(health: EndpointHealth) -> str:
