@@ -64,6 +64,15 @@ class _State:
     best: FinishedTrial | None = None
     failures: list[tuple[int, TrialFailure]] = field(default_factory=list)
 
+    def take_in(self, finished: FinishedTrial) -> None:
+        self.version += 1
+        self.finished[finished.result.status] += 1
+        self.last.append(finished)
+        if finished.result.error is not None:
+            self.failures.append((finished.result.number, finished.result.error))
+        if _better(finished, self.best):
+            self.best = finished
+
 
 class TrialBoard:
     """Collects what all trial threads know. Thread-safe; no update costs more when there are more trials.
@@ -101,14 +110,13 @@ class TrialBoard:
             if trial is None:
                 return None
             finished = FinishedTrial(trial.spec, result, trial.started_at, now)
-            state.version += 1
-            state.finished[result.status] += 1
-            state.last.append(finished)
-            if result.error is not None:
-                state.failures.append((result.number, result.error))
-            if _better(finished, state.best):
-                state.best = finished
+            state.take_in(finished)
             return finished
+
+    def restore(self, finished: FinishedTrial) -> None:
+        """Take in a trial that an earlier run of the same search has finished."""
+        with self._guarded.locked() as state:
+            state.take_in(finished)
 
     def failures(self) -> tuple[tuple[int, TrialFailure], ...]:
         """Number and failure of every failed trial so far."""

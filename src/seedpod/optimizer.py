@@ -12,6 +12,7 @@ from seedpod.board import TrialBoard
 from seedpod.clock import Clock, SystemClock
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import (
+    ConfigError,
     ContractMismatch,
     EndpointRefused,
     EndpointUnreachable,
@@ -23,10 +24,22 @@ from seedpod.errors import (
 )
 from seedpod.events import Observer, Plan, Summary, summarize
 from seedpod.guarded import Guarded
+from seedpod.results.resuming import check_resumable
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.sampler import make_sampler
 from seedpod.search.space import ACTIVATIONS, SearchSpace
-from seedpod.search.study import Study, Trial, create_study, importances, optimize
+from seedpod.search.study import (
+    LeftOpen,
+    Study,
+    Trial,
+    ended_count,
+    importances,
+    open_study,
+    optimize,
+    requeue_open,
+    stop_waiting,
+    suggest,
+)
 from seedpod.training.datasets import DatasetInfo, prepare
 from seedpod.training.runtime import usable_cores
 from seedpod.trial import (
@@ -45,8 +58,13 @@ log = logging.getLogger(__name__)
 class MakeBackend(Protocol):
     """Makes the backend of a search."""
 
-    def __call__(self, workers: int, cache_dir: Path) -> TrialBackend:
-        """For so many trials at once on this machine, on the data sets of this folder."""
+    def __call__(self, *, workers: int, cache_dir: Path, jobs: Path) -> TrialBackend:
+        """For so many trials at once on this machine, on the data sets of this folder, with this ledger of jobs."""
+
+
+def local_backend(*, workers: int, cache_dir: Path, jobs: Path) -> TrialBackend:  # noqa: ARG001 - a local job is a process
+    """Trainer processes of this machine."""
+    return LocalBackend(workers, cache_dir)
 
 
 @dataclass(slots=True)
@@ -55,6 +73,8 @@ class _Ending:
 
     reason: str = ""
     error: BaseException | None = None
+    study: Study | None = None
+    backend: TrialBackend | None = None
 
 
 class ModelOptimizer:
@@ -72,16 +92,13 @@ class ModelOptimizer:
         config: OptimizationConfig,
         *,
         observer: Observer | None = None,
-        make_backend: MakeBackend = LocalBackend,
+        make_backend: MakeBackend = local_backend,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
         self._observer = observer or Observer()
         self._clock = clock or SystemClock()
-        workers = usable_cores() if config.local_workers == "auto" else config.local_workers
-        self._cache_dir = Path(config.cache_dir).expanduser()
-        # Made now: its processes import Keras while the data set is prepared.
-        self._backend = make_backend(workers, self._cache_dir)
+        self._make_backend = make_backend
         self._board = TrialBoard(config.trials, self._clock.now())
         self._ending = Guarded(_Ending())
         self._reported: Guarded[set[str]] = Guarded(set())
@@ -95,18 +112,41 @@ class ModelOptimizer:
             SeedpodError: The results cannot be written.
             Exception: A bug of seedpod; the other trials were cancelled and what is known is saved.
         """
+        folder, new = self._folder()
         try:
-            data = prepare(self._config.dataset, self._cache_dir)
-            name = self._config.run_name or f"{data.id}-{datetime.fromtimestamp(self._clock.now(), UTC):%Y%m%d-%H%M%S}"
-            folder = RunFolder.create(
-                Path(self._config.results_dir).expanduser(),
-                name,
-                to_yaml(self._config),
-                or_next=not self._config.run_name,
-            )
-            return self._search(Plan(self._config, data, folder.path, self._backend.at_once), folder)
+            folder.lock()
+            if not new:
+                check_resumable(folder.path.name, folder.config_file, self._config)
+            return self._with_backend(folder)
+        except ConfigError:
+            if new:
+                folder.remove()
+            raise
         finally:
-            self._backend.close()
+            folder.unlock()
+
+    def _folder(self) -> tuple[RunFolder, bool]:
+        """The run's folder, and whether it is new."""
+        config = self._config
+        results_dir = Path(config.results_dir).expanduser()
+        if config.run_name and (results_dir / config.run_name / "config.yaml").is_file():
+            return RunFolder(results_dir / config.run_name), False
+        made_up = f"{Path(config.dataset).stem}-{datetime.fromtimestamp(self._clock.now(), UTC):%Y%m%d-%H%M%S}"
+        name = config.run_name or made_up
+        return RunFolder.create(results_dir, name, to_yaml(config), or_next=not config.run_name), True
+
+    def _with_backend(self, folder: RunFolder) -> Summary:
+        cache_dir = Path(self._config.cache_dir).expanduser()
+        # The backend first: its processes import Keras while the data set is prepared.
+        backend = self._make_backend(workers=_local_workers(self._config), cache_dir=cache_dir, jobs=folder.jobs)
+        try:
+            with self._ending.locked() as ending:
+                ending.backend = backend
+            data = prepare(self._config.dataset, cache_dir)
+            folder.write_config(to_yaml(self._config))
+            return self._search(Plan(self._config, data, folder.path, backend.at_once), backend, folder)
+        finally:
+            backend.close()
 
     def stop(self, reason: str) -> None:
         """End the search in order: no new trials, running ones cancelled, results saved. Safe from any thread."""
@@ -118,16 +158,19 @@ class ModelOptimizer:
         with self._ending.locked() as ending:
             return ending.reason
 
-    def _search(self, plan: Plan, folder: RunFolder) -> Summary:
+    def _search(self, plan: Plan, backend: TrialBackend, folder: RunFolder) -> Summary:
         config = plan.config
-        sampler = make_sampler(config.sampler, config.random_seed, config.startup_trials)
-        study = create_study(folder.path.name, folder.journal, sampler)
+        sampler = make_sampler(config.sampler, config.random_seed, config.startup_trials, _lag(config, plan.workers))
+        study = open_study(folder.path.name, folder.journal, sampler)
+        self._take_up(study, folder)
+        with self._ending.locked() as ending:
+            ending.study = study
         self._tell("began", plan)
         try:
             optimize(
                 study,
-                partial(self._objective, _space(plan), plan.data, folder),
-                trials=config.trials,
+                partial(self._objective, _space(plan), plan.data, backend, folder),
+                trials=max(0, config.trials - ended_count(study)),
                 jobs=plan.workers,
                 timeout=config.timeout_hours * 3600 or None,
                 stopping=lambda: bool(self.stopped),
@@ -146,11 +189,24 @@ class ModelOptimizer:
             raise first
         return summary
 
-    def _objective(self, space: SearchSpace, data: DatasetInfo, folder: RunFolder, trial: Trial) -> float:
+    def _take_up(self, study: Study, folder: RunFolder) -> None:
+        """Go on where an earlier run of this folder ended: nothing of it runs twice, nothing of it is lost."""
+        recorded = folder.read_trials()
+        told = {n: t.result.value for n, t in recorded.items() if t.result.status in {Status.COMPLETE, Status.FAILED}}
+        requeue_open(study, told)
+        for number in sorted(recorded):
+            if recorded[number].result.status is not Status.CANCELLED:
+                self._board.restore(recorded[number])
+
+    def _objective(
+        self, space: SearchSpace, data: DatasetInfo, backend: TrialBackend, folder: RunFolder, trial: Trial
+    ) -> float:
         """Run one trial for Optuna. A bug is kept besides being raised: the ``n_jobs`` pool loses its last ones."""
         try:
             self._check_stopped()
-            return self._run_trial(_spec(self._config, trial.number, space.suggest(trial), data), folder)
+            return self._run_trial(_spec(self._config, trial.number, suggest(space, trial), data), backend, folder)
+        except TrialCancelled as error:
+            raise LeftOpen from error
         except (TrialError, TrialStopped):
             raise
         except BaseException as error:
@@ -161,24 +217,32 @@ class ModelOptimizer:
         if self.stopped:
             raise TrialCancelled(self.stopped)
 
-    def _run_trial(self, spec: TrialSpec, folder: RunFolder) -> float:
+    def _run_trial(self, spec: TrialSpec, backend: TrialBackend, folder: RunFolder) -> float:
         self._board.start(spec, self._clock.now())
         self._tell("progressed", self._board.snapshot())
         error: TrialError | TrialStopped | None = None
         try:
-            result = self._backend.run(spec, self._report)
+            result = backend.run(spec, self._report)
             _check_number(result, spec)
         except (TrialError, TrialStopped) as caught:
-            error, result = caught, _ended(spec.number, caught, self._backend.name)
+            error, result = caught, _ended(spec.number, caught, backend.name)
         if isinstance(error, EndpointRefused | EndpointUnreachable):
             self._fail(error)  # no trial would fare better
+            error = TrialCancelled(error.message)
         finished = self._board.finish(result, self._clock.now())
         if finished is not None:
-            folder.write_trial(finished)
+            if result.status is not Status.CANCELLED:  # that one has not ended: it is to go on one day
+                folder.write_trial(finished)
             self._tell("finished", finished, self._board.snapshot())
+        self._check_failures()
         if error is not None:
             raise error
         return check_value(result.value)
+
+    def _check_failures(self) -> None:
+        most = self._config.max_failures
+        if most and self._board.snapshot().finished[Status.FAILED] >= most:
+            self._end(f"{most} failed trials (max_failures)")
 
     def _report(self, progress: TrialProgress) -> None:
         if self._board.report(progress):
@@ -202,12 +266,20 @@ class ModelOptimizer:
         with self._ending.locked() as ending:
             if ending.error is None:
                 ending.reason, ending.error = _outcome_of(error), error
-        self._backend.cancel_all()
+        self._cancel_all()
 
     def _end(self, reason: str) -> None:
         with self._ending.locked() as ending:
             ending.reason = ending.reason or reason
-        self._backend.cancel_all()
+        self._cancel_all()
+
+    def _cancel_all(self) -> None:
+        with self._ending.locked() as ending:
+            study, backend = ending.study, ending.backend
+        if study is not None:
+            stop_waiting(study)
+        if backend is not None:
+            backend.cancel_all()
 
     def _tell(self, method: str, *facts: object) -> None:
         """Tell the observer; what it raises is reported once for each of its methods."""
@@ -244,6 +316,20 @@ def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> Trial
     failure = error if isinstance(error, TrialError) and status is Status.FAILED else None
     attempts = error.run.get("attempt", 1)
     return TrialResult.ended(number, status, failure, backend=backend, run=error.run, attempts=int(attempts))
+
+
+def _local_workers(config: OptimizationConfig) -> int:
+    """Trials at once on this machine: as asked, or as the cores and a reproducible search allow."""
+    if config.local_workers != "auto":
+        return config.local_workers
+    cores = usable_cores()
+    return min(cores, config.search_lag) if config.reproducible and config.search_lag != "auto" else cores
+
+
+def _lag(config: OptimizationConfig, workers: int) -> int | None:
+    if not config.reproducible:
+        return None
+    return workers if config.search_lag == "auto" else config.search_lag
 
 
 def _space(plan: Plan) -> SearchSpace:

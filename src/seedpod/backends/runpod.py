@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from seedpod.backends.ledger import JobLedger, OpenJob
 from seedpod.clock import Clock, SystemClock
 from seedpod.errors import (
     BackendError,
@@ -33,6 +34,9 @@ from seedpod.remote.policy import ConcurrencyLimit
 from seedpod.remote.polling import poll_delay
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
 from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec
+
+OWNED = "local"
+"""What the ledger calls an endpoint that lives no longer than the search."""
 
 _MARGIN = 5.0  # seconds by which the worker's own deadline comes before the endpoint's: it knows what it was doing
 _OVERTIME = 60.0  # seconds past a trial's own limit until its job is ended by force
@@ -78,6 +82,7 @@ class _Job:
     worker: str = ""
     reports: int = 0
     ended: bool = False
+    cancelled: bool = False
     status: JobStatus | None = None
     pace: float | None = None  # seconds an epoch, from its own progress
 
@@ -104,6 +109,8 @@ class RunPodBackend:
         clock: Tells the time.
         chance: Spreads the polls of jobs that were submitted together.
         on_close: Called at the end of ``close``.
+        ledger: Remembers jobs beyond the end of this process; without one nothing is taken up again.
+        address: What the ledger calls this endpoint.
     """
 
     name = "runpod"
@@ -118,9 +125,13 @@ class RunPodBackend:
         clock: Clock | None = None,
         chance: random.Random | None = None,
         on_close: Callable[[], None] = lambda: None,
+        ledger: JobLedger | None = None,
+        address: str = "",
     ) -> None:
         self.at_once = most_at_once
         self._on_close = on_close
+        self._ledger = ledger
+        self._address = address
         self._endpoint = endpoint
         self._rules = rules or JobRules()
         self._say = say
@@ -130,10 +141,13 @@ class RunPodBackend:
         self._closed = Guarded([False])
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
-        """See TrialBackend."""
-        for attempt in range(1, self._rules.retries + 2):
+        """See TrialBackend. A job of the same spec that an earlier process left at this endpoint is taken up again."""
+        left = self._left_of(spec)
+        first = left.attempt if left is not None and left.job else (left.attempt + 1 if left is not None else 1)
+        for attempt in range(first, first + self._rules.retries + 1):
             try:
-                return self._try(spec, attempt, report)
+                adopted = left.job if left is not None and attempt == left.attempt else ""
+                return self._try(spec, attempt, report, adopted)
             except PerhapsSubmitted as error:
                 self._say(f"trial {spec.number}: {error.message} A twin of uid {spec.uid} may run unseen.")
                 failed: BackendError = error
@@ -142,9 +156,25 @@ class RunPodBackend:
                 if not error.retryable or isinstance(error, EndpointUnreachable):
                     raise
                 failed = error
-            if attempt > self._rules.retries:
+            if attempt == first + self._rules.retries:
                 raise failed
         raise AssertionError  # the last attempt returns or raises
+
+    def _left_of(self, spec: TrialSpec) -> OpenJob | None:
+        """What an earlier process has left of this spec, and a line for what cannot be taken up."""
+        left = self._ledger.left_of(spec.uid) if self._ledger is not None else None
+        if left is None:
+            return None
+        if left.endpoint == OWNED:  # it ended with the process that had started it, and its jobs with it
+            return replace(left, job="")
+        if left.job and left.endpoint == self._address:
+            self._say(f"trial {spec.number}: job {left.job} is taken up again")
+            return left
+        if left.job:
+            self._say(f"trial {spec.number} runs again: job {left.job} is at {left.endpoint} and may still run there")
+        else:
+            self._say(f"trial {spec.number} was being posted when the search ended: a twin may run unseen ({spec.uid})")
+        return replace(left, job="")
 
     def cancel_all(self) -> None:
         """See TrialBackend."""
@@ -159,9 +189,9 @@ class RunPodBackend:
         self._endpoint.close()
         self._on_close()
 
-    def _try(self, spec: TrialSpec, attempt: int, report: Report) -> TrialResult:
+    def _try(self, spec: TrialSpec, attempt: int, report: Report, adopted: str = "") -> TrialResult:
         with self._slot():
-            job = self._submit(spec, attempt)
+            job = self._submit(spec, attempt) if not adopted else self._job(adopted, attempt)
             try:
                 result = self._follow(spec, job, report)
             except (TrialError, TrialStopped) as error:
@@ -171,6 +201,7 @@ class RunPodBackend:
             finally:
                 if not job.ended:
                     self._cancel(job)
+                self._note_ended(spec, job)
             self._learn(job, None)
             return replace(result, backend=self.name, attempts=attempt, run=_facts(job))
 
@@ -199,8 +230,28 @@ class RunPodBackend:
         if spec.max_seconds:
             limit = min(limit, spec.max_seconds + _OVERTIME)
         request = TrialRequest(spec, attempt, max(1.0, limit - _MARGIN))
-        job_id = self._endpoint.run(request.to_wire(), execution_timeout=limit, ttl=self._rules.timeout + _OVERTIME)
+        intent = OpenJob(spec.uid, spec.number, attempt, self._address)
+        if self._ledger is not None:
+            self._ledger.intend(intent)
+        try:
+            ttl = self._rules.timeout + _OVERTIME
+            job_id = self._endpoint.run(request.to_wire(), execution_timeout=limit, ttl=ttl)
+        except BackendError as error:
+            # A submission that was perhaps accepted stays open in the ledger: its twin may run.
+            if self._ledger is not None and not isinstance(error, PerhapsSubmitted):
+                self._ledger.ended(intent, "not accepted")
+            raise
+        if self._ledger is not None:
+            self._ledger.posted(replace(intent, job=job_id))
+        return self._job(job_id, attempt)
+
+    def _job(self, job_id: str, attempt: int) -> _Job:
         return _Job(job_id, attempt, self._clock.now(), self._chance.random())
+
+    def _note_ended(self, spec: TrialSpec, job: _Job) -> None:
+        if self._ledger is not None and (job.ended or job.cancelled):
+            how = str(job.state) if job.ended else "cancelled"
+            self._ledger.ended(OpenJob(spec.uid, spec.number, job.attempt, self._address, job.id), how)
 
     def _follow(self, spec: TrialSpec, job: _Job, report: Report) -> TrialResult:
         """Poll until the job has ended; its result, or the error that it stands for."""
@@ -266,8 +317,9 @@ class RunPodBackend:
     def _cancel(self, job: _Job) -> None:
         try:
             self._endpoint.cancel(job.id)
+            job.cancelled = True
         except JobGone:
-            pass
+            job.cancelled = True
         except BackendError as error:
             self._say(f"job {job.id} could not be cancelled and may still run: {error.message}")
 

@@ -21,6 +21,26 @@ _HEALTH = "the health of trained networks as part of the search"
 _STORAGE = "studies outside the run's own folder"
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
+HARMLESS = frozenset(
+    {
+        "trials",
+        "timeout_hours",
+        "max_failures",
+        "trial_retries",
+        "local_workers",
+        "use_runpod_service",
+        "runpod_service_endpoint",
+        "local_endpoint_workers",
+        "runpod_service_timeout",
+        "runpod_service_fallback_local",
+        "concurrent",
+        "concurrent_workers",
+        "run_name",
+        "results_dir",
+        "cache_dir",
+    }
+)
+"""Settings that may differ when a run goes on: when, where and how many trials run, but nothing that a trial is."""
 MAX_TRIALS = 100_000
 MAX_SEED = 2**32 - 1 - MAX_TRIALS  # a trial's seed is the base seed + its number, and seeds have 32 bits
 _MAX_EPOCHS = 1000
@@ -71,12 +91,28 @@ class OptimizationConfig:
         default=10,
         metadata=about(SEARCH, Whole(1, MAX_TRIALS, "trials"), "random trials before tpe starts to learn from them"),
     )
+    reproducible: bool = field(
+        default=True,
+        metadata=about(SEARCH, Truth(), "same study at any number of workers; false learns sooner and repeats nothing"),
+    )
+    search_lag: int | Literal["auto"] = field(
+        default=8,
+        metadata=about(
+            SEARCH,
+            Whole(1, _MAX_WORKERS, "trials", words=("auto",)),
+            "a trial learns from those that are this many before it; auto is the number of workers",
+        ),
+    )
     random_seed: int = field(
         default=42, metadata=about(SEARCH, Whole(0, MAX_SEED), "same seed and settings, same search")
     )
     timeout_hours: float = field(
         default=0.0,
         metadata=about(SEARCH, Number(0, 8760, "hours"), "no new trial starts after this time; 0 is no limit"),
+    )
+    max_failures: int = field(
+        default=0,
+        metadata=about(SEARCH, Whole(0, MAX_TRIALS, "failed trials"), "the search ends at so many; 0 is no limit"),
     )
     max_epochs_per_trial: int = field(
         default=10, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "a trial trains no longer than this")
@@ -197,12 +233,29 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
             "needs an endpoint: runpod_service_endpoint=ID, RUNPOD_ENDPOINT_ID in the environment, or "
             "runpod_service_endpoint=local, which starts one on this machine.",
         )
+    yield from _lag_conflicts(values, origins)
     dataset = values.get("dataset")
     if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):
         yield complaint(
             f"dataset={dataset}",
             origins.get("dataset", ""),
             f"there is no such file. Check the path, or use one of {', '.join(DATASETS)}.",
+        )
+
+
+def _lag_conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:
+    lag = values.get("search_lag")
+    if not values.get("reproducible") or not isinstance(lag, int):
+        return
+    remote = values.get("use_runpod_service") and values.get("concurrent")
+    name = "concurrent_workers" if remote else "local_workers"
+    workers = values.get(name)
+    if isinstance(workers, int) and workers > lag:
+        yield complaint(
+            f"{name}={workers}",
+            origins.get(name, ""),
+            f"is more than {located(f'search_lag={lag}', origins.get('search_lag', ''))}: more trials at once than a "
+            f"trial may lag behind. Set search_lag={workers} (another study than with {lag}) or reproducible=false.",
         )
 
 

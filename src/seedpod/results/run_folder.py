@@ -1,16 +1,25 @@
 """The folder of one run: ``results/<run>/{config.yaml, study.journal, trials/0003.json, best.yaml, summary.json}``."""
 
 import json
+import logging
+import os
+import shutil
+import socket
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from filelock import FileLock, Timeout
 
 from seedpod.board import FinishedTrial
 from seedpod.errors import ConfigError, SeedpodError
 from seedpod.events import Summary
 from seedpod.results.files import write_atomic
-from seedpod.results.records import best_record, summary_record, trial_record
+from seedpod.results.records import best_record, read_trial, summary_record, trial_record
+
+log = logging.getLogger(__name__)
+
+_OWNER = ".owner.json"
 
 
 class RunFolder:
@@ -18,6 +27,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # The system's lock on an open file: gone with its process, however that ends.
+        self._lock = FileLock(path / ".lock", thread_local=False)
 
     @classmethod
     def create(cls, results_dir: Path, run_name: str, config_yaml: str, *, or_next: bool = False) -> Self:
@@ -54,10 +65,62 @@ class RunFolder:
             ) from error
         return cls(path)
 
+    def lock(self) -> None:
+        """Be the only search on this folder, until ``unlock`` or the end of this process.
+
+        Raises:
+            ConfigError: Another search is on it; the message says which.
+        """
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ConfigError(
+                f"run_name={self.path.name}: another search is on {self.path}: {self._owner()}. Let it end, stop it, "
+                f"or choose another run_name."
+            ) from error
+        write_atomic(self.path / _OWNER, _json({"pid": os.getpid(), "host": socket.gethostname()}))
+
+    def unlock(self) -> None:
+        """Let another search have the folder."""
+        if self._lock.is_locked:
+            (self.path / _OWNER).unlink(missing_ok=True)
+            self._lock.release()
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the folder of a run that never began."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration that the run was last started with."""
+        return self.path / "config.yaml"
+
+    def write_config(self, config_yaml: str) -> None:
+        """Write ``config.yaml``."""
+        self._write("config.yaml", config_yaml)
+
+    def read_trials(self) -> dict[int, FinishedTrial]:
+        """The trials that have a record, by number; one that cannot be read is left out, with a word in the log."""
+        found = {}
+        for path in sorted((self.path / "trials").glob("*.json")):
+            try:
+                trial = read_trial(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                log.warning("%s cannot be read (%s); its trial counts as not recorded", path, error)
+                continue
+            found[trial.spec.number] = trial
+        return found
+
     @property
     def journal(self) -> Path:
         """The study, in Optuna's journal form."""
         return self.path / "study.journal"
+
+    @property
+    def jobs(self) -> Path:
+        """What is known of remote jobs, see ``seedpod.backends.ledger``."""
+        return self.path / "jobs.jsonl"
 
     def write_trial(self, finished: FinishedTrial) -> None:
         """Write ``trials/NNNN.json``."""
@@ -68,6 +131,13 @@ class RunFolder:
         self._write("summary.json", _json(summary_record(summary)))
         if summary.best is not None:
             self._write("best.yaml", yaml.safe_dump(best_record(summary.best), sort_keys=False))
+
+    def _owner(self) -> str:
+        try:
+            owner = json.loads((self.path / _OWNER).read_text(encoding="utf-8"))
+            return f"process {owner['pid']} on {owner['host']}"
+        except (OSError, ValueError, KeyError):
+            return "one that is just starting"
 
     def _write(self, name: str, text: str) -> None:
         try:
