@@ -1,6 +1,8 @@
 """ModelOptimizer: one search, from its settings to its results. Composes the other rooms; their policy is theirs."""
 
 import logging
+import os
+import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -32,13 +34,13 @@ from seedpod.search.study import (
     LeftOpen,
     Study,
     Trial,
-    ended_count,
     importances,
+    left_to_run,
     open_study,
     optimize,
-    requeue_open,
     stop_waiting,
     suggest,
+    take_up_open,
 )
 from seedpod.training.datasets import DatasetInfo, prepare
 from seedpod.training.runtime import usable_cores
@@ -53,6 +55,9 @@ from seedpod.trial import (
 )
 
 log = logging.getLogger(__name__)
+
+_LOOK = 1.0  # seconds between looks at what other optimizers of a shared study have done
+_OWNER = f"{socket.gethostname()}:{os.getpid()}"
 
 
 class MakeBackend(Protocol):
@@ -114,7 +119,8 @@ class ModelOptimizer:
         """
         folder, new = self._folder()
         try:
-            folder.lock()
+            if not self._config.storage:  # those who share a storage may share the folder: each writes its own trials
+                folder.lock()
             if not new:
                 check_resumable(folder.path.name, folder.config_file, self._config)
             return self._with_backend(folder)
@@ -160,8 +166,10 @@ class ModelOptimizer:
 
     def _search(self, plan: Plan, backend: TrialBackend, folder: RunFolder) -> Summary:
         config = plan.config
-        sampler = make_sampler(config.sampler, config.random_seed, config.startup_trials, _lag(config, plan.workers))
-        study = open_study(folder.path.name, folder.journal, sampler)
+        look = _LOOK if config.storage else None
+        lag = _lag(config, plan.workers)
+        sampler = make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look)
+        study = open_study(folder.path.name, config.storage, folder.journal, sampler)
         self._take_up(study, folder)
         with self._ending.locked() as ending:
             ending.study = study
@@ -170,7 +178,7 @@ class ModelOptimizer:
             optimize(
                 study,
                 partial(self._objective, _space(plan), plan.data, backend, folder),
-                trials=max(0, config.trials - ended_count(study)),
+                trials=left_to_run(study, config.trials),
                 jobs=plan.workers,
                 timeout=config.timeout_hours * 3600 or None,
                 stopping=lambda: bool(self.stopped),
@@ -193,7 +201,7 @@ class ModelOptimizer:
         """Go on where an earlier run of this folder ended: nothing of it runs twice, nothing of it is lost."""
         recorded = folder.read_trials()
         told = {n: t.result.value for n, t in recorded.items() if t.result.status in {Status.COMPLETE, Status.FAILED}}
-        requeue_open(study, told)
+        take_up_open(study, told, _OWNER, _is_alive)
         for number in sorted(recorded):
             if recorded[number].result.status is not Status.CANCELLED:
                 self._board.restore(recorded[number])
@@ -204,7 +212,9 @@ class ModelOptimizer:
         """Run one trial for Optuna. A bug is kept besides being raised: the ``n_jobs`` pool loses its last ones."""
         try:
             self._check_stopped()
-            return self._run_trial(_spec(self._config, trial.number, suggest(space, trial), data), backend, folder)
+            return self._run_trial(
+                _spec(self._config, trial.number, suggest(space, trial, _OWNER), data), backend, folder
+            )
         except TrialCancelled as error:
             raise LeftOpen from error
         except (TrialError, TrialStopped):
@@ -316,6 +326,20 @@ def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> Trial
     failure = error if isinstance(error, TrialError) and status is Status.FAILED else None
     attempts = error.run.get("attempt", 1)
     return TrialResult.ended(number, status, failure, backend=backend, run=error.run, attempts=int(attempts))
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether another optimizer of a shared study lives; one on another machine is taken to."""
+    host, _, pid = owner.rpartition(":")
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _local_workers(config: OptimizationConfig) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from seedpod.config.kinds import Choice, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
-from seedpod.config.texts import DatasetName, Folder, RunName, Text
+from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
 
@@ -18,7 +18,6 @@ SEARCH, TRAINING, MACHINE, RUNPOD, FILES = "Search", "Training", "This machine",
 _MORE_OBJECTIVES = "objectives other than val_accuracy"
 _MORE_SAMPLERS = "samplers other than tpe and random"
 _HEALTH = "the health of trained networks as part of the search"
-_STORAGE = "studies outside the run's own folder"
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 HARMLESS = frozenset(
@@ -186,7 +185,11 @@ class OptimizationConfig:
     )
     storage: str = field(
         default="",
-        metadata=about(FILES, Text(), "where the study is kept; '' is a journal in the run's folder", awaits=_STORAGE),
+        metadata=about(
+            FILES,
+            StorageUrl(),
+            "where the study is kept; '' is a journal in the run's folder, others can be shared by several machines",
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -1,128 +1,111 @@
 """The study: where it is kept, how it is run, what it has learned."""
 
-import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna import Study, Trial
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from seedpod.errors import SeedpodError, TrialCancelled, TrialError, TrialPruned
+from seedpod.errors import TrialCancelled, TrialError, TrialPruned
 from seedpod.search.sampler import LaggedSampler
 from seedpod.search.space import SearchSpace
+from seedpod.search.storage import open_storage
 from seedpod.trial import ParamValue
 
 __all__ = [
     "LeftOpen",
     "Study",
     "Trial",
-    "ended_count",
     "importances",
+    "left_to_run",
     "open_study",
     "optimize",
-    "requeue_open",
     "stop_waiting",
     "suggest",
+    "take_up_open",
 ]
 
 log = logging.getLogger(__name__)
+
+OWNER = "seedpod:owner"
+"""User attribute of a shared study's trial: the optimizer that took it."""
 
 MOST_IMPORTANCE_TRIALS = 2
 """Complete trials below which importances say nothing."""
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SeedpodError(
-            f"cannot write {path} ({error.strerror}). Make room or mend the permissions and start again."
-        ) from error
+class SharedStudy(Study):
+    """A study that several optimizers work on together: exactly the trials that were laid out, each taken by one.
+
+    All trials wait in the storage from the beginning; each optimizer takes one at a time, which the storage lets one of
+    them do, and ends when none is left.
+    """
+
+    total = 0
+    """Trials that the search is to run; set by ``open_study``."""
+
+    def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> Trial:  # noqa: ARG002
+        """Take the next waiting trial; raises NothingLeft where there is none."""
+        self._thread_local.cached_all_trials = None
+        for waiting in self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.WAITING,)):
+            if waiting.number < self.total and self._take(waiting):
+                return Trial(self, waiting._trial_id)  # noqa: SLF001
+        raise NothingLeft
+
+    def lay_out(self, total: int) -> None:
+        """See that there are as many trials as there are to be, in any state."""
+        self.total = total
+        for _ in range(total - len(self.get_trials(deepcopy=False))):
+            self.enqueue_trial({})
+
+    def _take(self, waiting: FrozenTrial) -> bool:
+        try:
+            return self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)  # noqa: SLF001
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
 
 
-class _Journal(JournalFileBackend):
-    """Optuna's journal file; one that cannot be written is no bug, and is named."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with _naming(path):
-            super().__init__(str(path))
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with _naming(self._path):
-            super().append_logs(logs)
-
-
-def open_study(name: str, journal: Path, sampler: BaseSampler) -> Study:
-    """Open a study in Optuna's journal file, or make it; the file survives a crash at any byte.
-
-    The caller is the only one to use the journal: a lock that a killed process left is removed, and a last line that it
-    did not finish is cut off, both with a word in the log.
+def open_study(name: str, storage: str, journal: Path, sampler: BaseSampler) -> Study:
+    """Open a study, or make it.
 
     Args:
         name: The study's name, the run's.
-        journal: The file.
+        storage: See ``open_storage``.
+        journal: The journal file for an empty ``storage``.
         sampler: Suggests the hyperparameters.
 
     Raises:
-        SeedpodError: The journal cannot be written, or is damaged and left as it is. Later uses of the study raise it
-            too.
+        ConfigError, SeedpodError: See ``open_storage``. A journal that cannot be written any more raises SeedpodError
+            from later uses of the study too.
     """
     # Every failed trial is told by us, with its cause; Optuna's own warning would say it a second time.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    heal_journal(journal)
-    try:
-        storage = JournalStorage(_Journal(journal))
-        return optuna.create_study(
-            study_name=name, storage=storage, sampler=sampler, direction="maximize", load_if_exists=True
-        )
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise SeedpodError(
-            f"{journal} is damaged ({type(error).__name__}: {error}); nothing was changed. Bring back a copy of it, or "
-            f"begin under another run_name."
-        ) from error
+    opened = open_storage(storage, journal)
+    study = optuna.create_study(
+        study_name=name, storage=opened, sampler=sampler, direction="maximize", load_if_exists=True
+    )
+    return SharedStudy(name, opened, sampler) if storage else study
 
 
-def heal_journal(journal: Path) -> None:
-    """Undo what a kill in the middle of a write leaves: the writer's lock, and half a line at the end."""
-    for lock in journal.parent.glob(f"{journal.name}.lock*"):
-        lock.unlink(missing_ok=True)
-        log.warning("removed %s, which a killed search had left", lock.name)
-    if not journal.exists():
-        return
-    with journal.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
-            file.truncate(whole)
-            log.warning("cut off %d bytes at the end of %s: half a line", len(content) - whole, journal.name)
-    for number, line in enumerate(content[:whole].splitlines(), 1):
-        if not _is_object(line):
-            raise SeedpodError(
-                f"{journal} is damaged in line {number}; nothing was changed. Bring back a copy of it, or begin under "
-                f"another run_name."
-            )
-
-
-def requeue_open(study: Study, told: Mapping[int, float | None]) -> list[int]:
-    """Take up the trials that an earlier run left open, under their own numbers; those numbers.
+def take_up_open(study: Study, told: Mapping[int, float | None], owner: str, alive: Callable[[str], bool]) -> None:
+    """Take up the trials that earlier optimizers left open, under their own numbers.
 
     Args:
         study: From ``open_study``.
         told: Trials whose result is known although the study was not told it any more: value by number, None for one
             that failed. They are told now and do not run again.
+        owner: What this optimizer is called.
+        alive: Whether the optimizer of that name still works on its trials.
     """
-    taken_up = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        theirs = trial.user_attrs.get(OWNER, "")
+        if theirs and theirs != owner and alive(theirs):
+            continue
         if trial.number in told:
             value = told[trial.number]
             state = TrialState.FAIL if value is None else TrialState.COMPLETE
@@ -130,21 +113,29 @@ def requeue_open(study: Study, told: Mapping[int, float | None]) -> list[int]:
         else:
             # Optuna's pool runs waiting trials before it makes new ones.
             study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)  # noqa: SLF001
-            taken_up.append(trial.number)
-    return taken_up
 
 
-def ended_count(study: Study) -> int:
-    """Trials that have ended, in any way."""
-    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+def left_to_run(study: Study, total: int) -> int:
+    """How many trials are to be asked for, so that the study has ``total`` in the end."""
+    if isinstance(study, SharedStudy):
+        study.lay_out(total)
+        return total
+    ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    return max(0, total - ended)
 
 
-def suggest(space: SearchSpace, trial: Trial) -> dict[str, ParamValue]:
+def suggest(space: SearchSpace, trial: Trial, owner: str) -> dict[str, ParamValue]:
     """Ask for a trial's hyperparameters, and let the trials after it know that they are determined."""
+    if isinstance(trial.study, SharedStudy):
+        trial.set_user_attr(OWNER, owner)
     params = space.suggest(trial)
     if isinstance(trial.study.sampler, LaggedSampler):
         trial.study.sampler.determined(trial)
     return params
+
+
+class NothingLeft(BaseException):
+    """Every trial of a shared study is taken. No Exception, for the same reason as LeftOpen."""
 
 
 class LeftOpen(BaseException):
@@ -187,6 +178,8 @@ def optimize(
             catch=(TrialError, TrialPruned),
             callbacks=[stop_when_asked],
         )
+    except NothingLeft:
+        pass
     except (LeftOpen, TrialCancelled):
         if not stopping():
             raise
@@ -214,10 +207,3 @@ def importances(study: Study) -> dict[str, float]:
         log.warning("importances are not known: %s", error)
         return {}
     return {name: float(share) for name, share in found.items()}
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
