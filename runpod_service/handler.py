@@ -8,11 +8,15 @@ the worker itself does.
 """
 
 import asyncio
+import itertools
 import json
 import logging
 import os
+import re
+import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +30,12 @@ from runpod.serverless.modules.worker_state import JobsProgress
 
 from seedpod import __version__
 from seedpod.errors import Cause, ConfigError, ContractMismatch, TrainingError, TrialCancelled, TrialError
+<<<<<<< HEAD
 from seedpod.training.datasets import NAMES, available, prepare
+=======
+from seedpod.training.child import PoolLimits
+from seedpod.training.datasets import NAMES, prepare
+>>>>>>> fad06be
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
 from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult, Wire, WorkerReport, probe_wire
 
@@ -37,6 +46,19 @@ REFILL_SECONDS = 1.2
 """How long before a trial's end the SDK is told that its place is free. When all places are taken it sleeps a second
 before it looks again, so that a worker idles half a second between jobs on average (measured, 2 workers, trials of 3 s:
 77 % of the ideal without this, 95 to 99 % with it)."""
+
+HIDDEN_SECONDS = 3.0
+"""How long that lasts at most. The SDK's pings do not name the job meanwhile, and one that no ping names for some 40 s
+is lost: a last epoch that takes far longer than the one before must not lose its trial."""
+
+WARM_UP_SECONDS = 600.0
+"""How long a worker waits for its trainers before it takes jobs all the same, which then say what is wrong."""
+
+KILL_GRACE = 0.5
+"""Seconds that a cancelled trial has to stop between batches, which keeps its process warm, before it is killed."""
+
+DATASET_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+"""What a data set may be called; never a path."""
 
 FRAMES = 6
 """Frames of a traceback that an error text carries."""
@@ -82,8 +104,15 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self._pool = TrainerPool(
-            settings.concurrency, settings.cache_dir, trainer=settings.trainer, devices=settings.devices
+            settings.concurrency,
+            settings.cache_dir,
+            limits=PoolLimits(grace=KILL_GRACE),
+            trainer=settings.trainer,
+            devices=settings.devices,
         )
+        self._keys = map(str, itertools.count())
+        self._verified: set[str] = set()
+        self._endings: set[asyncio.Task[None]] = set()
         # More threads than jobs: a cancelled trial holds its thread until its process has ended.
         self._threads = ThreadPoolExecutor(2 * settings.concurrency + 2, thread_name_prefix="trial")
 
@@ -101,28 +130,29 @@ class Worker:
         return self._pool.wait_until_ready(seconds)
 
     async def train(
-        self, job_id: str, request: TrialRequest, send: Callable[[TrialProgress], None], spare: Callable[[float], None]
+        self, request: TrialRequest, send: Callable[[TrialProgress], None], spare: Callable[[float], None]
     ) -> TrialResult:
         """Train one request in a process of its own; cancelling the task, or its time limit, kills the process.
 
         Args:
-            job_id: Names the trial for cancelling: one worker may hold the same spec twice.
             request: What to train.
             send: Sends progress on.
-            spare: Told the seconds until the probable end, once the last epoch has begun.
+            spare: Told the seconds until the probable end, when that is near.
         """
         loop = asyncio.get_running_loop()
+        key = next(self._keys)  # the same spec, and even the same job, may run here twice
         epoch_began = [0.0]
 
         def report(progress: TrialProgress) -> None:
             send(replace(progress, attempt=request.attempt))
-            last_epoch, epoch_began[0] = progress.seconds - epoch_began[0], progress.seconds
-            if progress.epoch == progress.max_epochs - 1:
-                loop.call_soon_threadsafe(spare, last_epoch)
+            epoch, epoch_began[0] = progress.seconds - epoch_began[0], progress.seconds
+            left = (progress.max_epochs - progress.epoch) * epoch
+            if left <= epoch + REFILL_SECONDS:  # after the next epoch it would be too late
+                loop.call_soon_threadsafe(spare, left)
 
         def run() -> TrialResult:
             self._have_data(request.spec.dataset)
-            return self._pool.run(request.spec, report, job_id)
+            return self._pool.run(request.spec, report, key)
 
         trial = asyncio.ensure_future(loop.run_in_executor(self._threads, run))
         try:
@@ -134,13 +164,23 @@ class Worker:
             ) from error
         finally:
             if not trial.done():
-                self._pool.cancel(job_id)
-                trial.add_done_callback(lambda done: done.cancelled() or done.exception())
+                ending = loop.create_task(self._end(trial, key))
+                self._endings.add(ending)
+                ending.add_done_callback(self._endings.discard)
+
+    async def _end(self, trial: asyncio.Future[TrialResult], key: str) -> None:
+        """Cancel until it has ended: the pool does not know a trial yet whose data is still being prepared."""
+        while not trial.done():
+            self._pool.cancel(key)
+            await asyncio.wait([trial], timeout=0.2)
+        with suppress(asyncio.CancelledError):
+            trial.exception()  # nobody asks any more
 
     def _have_data(self, dataset: str) -> None:
-        """Prepare a known data set that the image lacks; others must have been brought."""
-        if dataset in NAMES:
+        """Prepare a known data set that the image lacks, and verify the others once; files must have been brought."""
+        if dataset in NAMES and dataset not in self._verified:
             prepare(dataset, self.settings.cache_dir)
+            self._verified.add(dataset)
 
     def close(self) -> None:
         """End every process."""
@@ -152,7 +192,11 @@ _worker: Worker | None = None
 
 
 def worker() -> Worker:
-    """This container's worker, made at its first use."""
+    """This container's worker, made at its first use.
+
+    Not before the SDK has forked its ping process: a trainer that is being started in that moment leaves the write end
+    of a pipe in the fork, its pool then waits for ever, and the first trainer that ends is never replaced.
+    """
     global _worker  # noqa: PLW0603 - the SDK calls plain functions
     if _worker is None:
         _worker = Worker(WorkerSettings.read(os.environ))
@@ -176,7 +220,11 @@ async def handler(job: dict[str, Any]) -> Wire:
     if asked == probe_wire():
         return {"probe": worker().report().to_wire()}
     try:
+<<<<<<< HEAD
         request = TrialRequest.from_wire(asked)
+=======
+        request = _request(job.get("input"))
+>>>>>>> fad06be
     except ContractMismatch as error:
         return _answer(TrialResult.ended(0, Status.FAILED, error, backend="runpod"))
     return _answer(await start_training(job, request))
@@ -194,25 +242,78 @@ async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialRes
         if progress.epoch < progress.max_epochs:
             runpod.serverless.progress_update(job, progress.to_wire())
 
-    def spare(seconds: float) -> None:
-        asyncio.get_running_loop().call_later(max(0.0, seconds - REFILL_SECONDS), JobsProgress().remove, job)
-
+    place = _Place(job)
     number = request.spec.number
     try:
-        result = await worker().train(str(job["id"]), request, send, spare)
+        result = await worker().train(request, send, place.spare)
     except TrialCancelled as error:
         # The pool was closed under it: the container is going down, and the endpoint may run the job elsewhere.
         raise RuntimeError("the worker is shutting down") from error
     except (TrialError, ConfigError) as error:
         failure = error if isinstance(error, TrialError) else TrainingError(str(error), cause=Cause.DATA)
         result = TrialResult.ended(number, Status.FAILED, failure)
+    finally:
+        place.close()
     await asyncio.get_running_loop().run_in_executor(None, _drain_progress)
     return replace(result, backend="runpod", attempts=request.attempt)
 
 
 def adjust_concurrency(_current: int) -> int:
-    """Jobs at once: a constant, see WorkerSettings."""
+    """Jobs at once: a constant, see WorkerSettings. The SDK asks before it takes jobs, so the first call warms up."""
+    if _worker is None:
+        _warm_up(WARM_UP_SECONDS)
     return worker().settings.concurrency
+
+
+def _warm_up(seconds: float) -> None:
+    """Block until the trainers are ready; SIGTERM ends the process meanwhile, though the SDK only notes it."""
+    noted = signal.signal(signal.SIGTERM, _end_process)
+    if not worker().wait_until_ready(seconds):
+        log.warning("the trainer processes are not ready; jobs will say why")
+    signal.signal(signal.SIGTERM, noted)
+
+
+def _end_process(number: int, _frame: object) -> None:
+    """Nothing has been taken yet, so nothing is to be finished; the trainers die with their parent."""
+    os._exit(128 + number)
+
+
+class _Place:
+    """One job's place in the SDK's count of what it runs, by which it takes new jobs and which its pings name."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._job = job
+        self._timers: list[asyncio.TimerHandle] = []
+        self._closed = False
+
+    def spare(self, seconds: float) -> None:
+        """The job will probably end in so many seconds: offer its place shortly before, for a short while."""
+        if self._timers or self._closed:  # a place that is counted again after its end would be taken for ever
+            return
+        begin = max(0.0, seconds - REFILL_SECONDS)
+        later = asyncio.get_running_loop().call_later
+        self._timers = [
+            later(begin, JobsProgress().remove, self._job),
+            later(begin + HIDDEN_SECONDS, JobsProgress().add, self._job),
+        ]
+
+    def close(self) -> None:
+        """The training has ended; the SDK itself frees the place when the result is sent."""
+        self._closed = True
+        for timer in self._timers:
+            timer.cancel()
+
+
+def _request(data: object) -> TrialRequest:
+    """Read a job's input; raises ContractMismatch naming the field."""
+    request = TrialRequest.from_wire(data)
+    dataset = request.spec.dataset
+    if not DATASET_ID.fullmatch(dataset):
+        raise ContractMismatch(
+            f"request: field 'dataset' is {dataset!r:.80}; it must be the id of a prepared data set: one of "
+            f"{', '.join(NAMES)}, or that of a file brought to the worker."
+        )
+    return request
 
 
 def _answer(result: TrialResult) -> Wire:
@@ -224,9 +325,10 @@ def _answer(result: TrialResult) -> Wire:
 
 def _drain_progress(seconds: float = 2.0) -> None:
     """Wait for progress that is still on its way; what arrives after the result would undo it (runpod-python #250)."""
+    end = time.monotonic() + seconds
     for thread in threading.enumerate():
         if "_thread_target" in thread.name:  # the SDK sends each progress in a thread of its own
-            thread.join(seconds)
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def _text(error: Exception) -> str:
@@ -244,18 +346,19 @@ def _devices(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Warm the pool, then take jobs until the container stops."""
+    """Take jobs until the container stops."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # As a container's first process, Python has no default action for it; the SDK sets its own when its loop starts.
+    signal.signal(signal.SIGTERM, _end_process)
     try:
-        this = worker()
+        WorkerSettings.read(os.environ)
     except ConfigError as error:
         sys.exit(str(error))
-    if not this.wait_until_ready(600.0):
-        log.warning("the trainer processes are not ready; jobs will say why")
     try:
         runpod.serverless.start({"handler": runpod_handler, "concurrency_modifier": adjust_concurrency})
     finally:
-        this.close()
+        if _worker is not None:
+            _worker.close()
 
 
 if __name__ == "__main__":

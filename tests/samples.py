@@ -96,6 +96,7 @@ _described = {
     "backend": _names,
     "cost": st.floats(0, 1e3),
     "attempts": st.integers(1, 9),
+    "run": st.dictionaries(_names, _values, max_size=3),
 }
 _failures = st.builds(TrialFailure, st.sampled_from(Cause), st.text(max_size=30), st.text(max_size=30))
 results = st.builds(TrialResult, status=st.just(Status.COMPLETE), value=_units, **_described) | st.builds(

@@ -1,6 +1,7 @@
 """A small real trainer without Keras: it does what a spec's ``do`` parameter says. Runs inside trainer processes."""
 
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -32,11 +33,13 @@ class StandInTrainer:
         do = str(spec.params.get("do", "train"))
         epochs = int(spec.params.get("epochs", spec.max_epochs))
         pause = float(spec.params.get("pause", 0.0))
+        last_pause = float(spec.params.get("last_pause", pause))
         history = []
         for epoch in range(1, epochs + 1):
-            self._pass_time(pause, check)
+            self._pass_time(last_pause if epoch == epochs else pause, check)
             value = value_of(spec) * epoch / epochs
-            history.append({"val_accuracy": value, "val_loss": 1 - value})
+            loss = math.nan if do == "nan" else math.inf if do == "infinity" else 1 - value
+            history.append({"val_accuracy": value, "val_loss": loss})
             report(TrialProgress(spec.number, epoch, epoch, epochs, value, history[-1], pause * epoch))
             if epoch == max(1, epochs // 2):
                 getattr(self, f"_{do}", self._train)()
@@ -81,6 +84,10 @@ class StandInTrainer:
     def _hang_in_native_code(self) -> None:
         # PyDLL keeps the interpreter's lock: no other thread of this process runs any more.
         ctypes.PyDLL(None).sleep(3600)
+
+    def _burn(self) -> None:
+        while True:  # holds a core and listens to nobody
+            pass
 
     def _raise(self) -> None:
         message = "a shape that fits nothing"

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 ROWS = (
     ("__main__",),  # optimizer.py beside src
     ("cli",),
-    ("optimizer", "runpod_service"),
+    ("commands",),
+    ("optimizer", "assembly", "doctor", "keys", "runpod_service"),
     ("dashboard", "results", "search"),
     ("backends", "endpoint", "progress", "events"),
     ("training", "remote", "board", "config"),
@@ -26,6 +27,7 @@ ROWS = (
 HOMES = {
     "optuna": {"search"},
     "requests": {"remote"},
+    "dotenv": {"keys"},
     "runpod": {"runpod_service", "endpoint"},
     "keras": {"training"},
     "tensorflow": {"training"},
@@ -178,6 +180,8 @@ def test_checker_reads_the_whole_house() -> None:
         ("endpoint", "import asyncio\nasyncio.Condition()", "asyncio.Condition outside guarded"),
         ("optimizer", "import optuna", "optuna outside search"),
         ("results", "from optuna.trial import FrozenTrial", "optuna outside search"),
+        ("optimizer", "from seedpod.assembly import make_backend", "optimizer imports assembly"),
+        ("cli", "from dotenv import dotenv_values", "dotenv outside keys"),
         ("backends", "import requests", "requests outside remote"),
         ("backends", "from requests.adapters import HTTPAdapter", "requests outside remote"),
         ("training", "import runpod", "runpod outside endpoint, runpod_service"),

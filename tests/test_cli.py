@@ -215,6 +215,7 @@ def test_killed_trainer_fails_its_trial_alone(tmp_path: Path, digits_cache: Path
         "trials=3",
         "run_name=r",
         "min_epochs_per_trial=19",
+        "max_epochs_per_trial=20",
         "sampler=random",
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
@@ -244,6 +245,7 @@ def test_interrupt_saves_and_leaves_nothing(
         "trials=50",
         "run_name=r",
         "min_epochs_per_trial=19",
+        "max_epochs_per_trial=20",
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
     ) as search:
@@ -278,6 +280,7 @@ def test_no_trainer_outlives_the_search(tmp_path: Path, digits_cache: Path, sign
         "trials=50",
         "run_name=r",
         "min_epochs_per_trial=19",
+        "max_epochs_per_trial=20",
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
     ) as search:

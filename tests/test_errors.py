@@ -17,14 +17,28 @@ TREE = {
     "TrainingError": "TrialError",
     "BackendError": "TrialError",
     "EndpointUnreachable": "BackendError",
+    "EndpointBusy": "EndpointUnreachable",
+    "BreakerOpen": "EndpointUnreachable",
+    "PerhapsSubmitted": "EndpointUnreachable",
     "EndpointRefused": "BackendError",
+    "RequestRefused": "BackendError",
+    "JobGone": "BackendError",
     "JobFailed": "BackendError",
+    "JobOverdue": "BackendError",
     "ContractMismatch": "BackendError",
     "TrialStopped": "SeedpodError",
     "TrialCancelled": "TrialStopped",
     "TrialPruned": "TrialStopped",
 }
-RETRYABLE = {"BackendError", "EndpointUnreachable", "JobFailed"}
+RETRYABLE = {
+    "BackendError",
+    "EndpointUnreachable",
+    "EndpointBusy",
+    "BreakerOpen",
+    "PerhapsSubmitted",
+    "JobGone",
+    "JobFailed",
+}
 RAISED = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)}
 TRIAL_ERRORS = {name: kind for name, kind in RAISED.items() if issubclass(kind, TrialError)}
 

@@ -59,7 +59,7 @@ def configuration(digits_cache: Path, tmp_path: Path) -> Configure:
 
 
 def on(train: Train) -> MakeBackend:
-    return lambda _workers, _cache_dir: ThreadBackend(train)
+    return lambda workers, cache_dir: ThreadBackend(train, workers)  # noqa: ARG005 - the protocol names it
 
 
 def failing(numbers: Sequence[int], error: Exception, rest: Train = stand_in) -> Train:
@@ -546,7 +546,7 @@ def test_full_disk_ends_the_search_with_whole_files(configure: Configure, worker
         try:
             ModelOptimizer(OptimizationConfig(trials=40, sampler="random", run_name="r", local_workers={workers},
                            results_dir={config.results_dir!r}, cache_dir={config.cache_dir!r}),
-                           make_backend=lambda *_: ThreadBackend(train)).run()
+                           make_backend=lambda workers, _: ThreadBackend(train, workers)).run()
         except SeedpodError as error:
             print(error)
     """

@@ -74,6 +74,7 @@ RESULT_REFUSALS: Mapping[str, list[Any]] = {
     "backend": NO_TEXT,
     "cost": NO_NUMBER,
     "attempts": [*NO_COUNT, 0],
+    "run": NO_PARAMS,
     "error": ["x", [], 1, {}, {"cause": "bad luck"}, {"cause": None}],
 }
 KINDS: list[tuple[Any, Mapping[str, list[Any]]]] = [

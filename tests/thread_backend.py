@@ -20,11 +20,13 @@ class ThreadBackend:
 
     Args:
         train: What a trial does; what it raises comes out of ``run`` unchanged.
+        at_once: Trials that a search runs side by side.
     """
 
     name = "thread"
 
-    def __init__(self, train: Train = stand_in) -> None:
+    def __init__(self, train: Train = stand_in, at_once: int = 1) -> None:
+        self.at_once = at_once
         self._train = train
         self._closed = Guarded([False])
 

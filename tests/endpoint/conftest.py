@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from endpoint_client import HANDLER, Client, InProcess
 
+from endpoint_client import HANDLER, Client, InProcess
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 
 

@@ -11,8 +11,8 @@ from typing import Self
 
 import psutil
 import pytest
-from endpoint_client import HANDLER, Client, eventually
 
+from endpoint_client import HANDLER, Client, eventually
 from seedpod.endpoint.embedded import EmbeddedEndpoint, require
 from seedpod.endpoint.guardian import carriers
 from seedpod.endpoint.workers import inherited

@@ -6,8 +6,8 @@ import socket
 from typing import Any
 
 import pytest
-from endpoint_client import Client, eventually
 
+from endpoint_client import Client, eventually
 from seedpod.errors import SeedpodError
 
 GONE = (ConnectionError, http.client.RemoteDisconnected)

@@ -3,6 +3,7 @@
 import time
 
 import psutil
+
 from endpoint_client import Client, eventually
 
 
@@ -34,7 +35,7 @@ def test_a_cancel_reaches_the_worker(farm: Client) -> None:
     jobs = [farm.run(uid=f"long{index}", seconds=120) for index in range(2)]
     for job in jobs:
         farm.when(job, lambda view: view["status"] == "IN_PROGRESS")
-    time.sleep(0.5)  # a cancel before the SDK has started the handler is lost: RUNPOD.md, section 5
+    time.sleep(0.5)  # a cancel before the SDK has started the handler is lost (measured on runpod 1.12.0)
     assert [farm.call("POST", f"cancel/{job}")[1]["status"] for job in jobs] == ["CANCELLED"] * 2
     assert farm.ended(farm.run(uid="after", seconds=0.1))["status"] == "COMPLETED"
     assert time.monotonic() - begun < 60

@@ -23,6 +23,7 @@ FREE = {
     "params",
     "metrics",
     "environment",
+    "run",
     "importances",
     "history",
 }  # objects whose keys are names of the user's world
@@ -90,7 +91,7 @@ def test_document_describes_the_best() -> None:
 def test_document_names_every_status_and_outcome() -> None:
     """The words that a status can be are in the document."""
     assert all(f"`{status}`" in DOCUMENT for status in Status)
-    assert all(f"`{outcome}`" in DOCUMENT for outcome in ("done", "timeout", "interrupted", "error", "bug"))
+    assert all(f"`{outcome}`" in DOCUMENT for outcome in ("done", "timeout", "interrupted", "endpoint", "error", "bug"))
 
 
 def without_times(record: Mapping[str, Any]) -> dict[str, Any]:

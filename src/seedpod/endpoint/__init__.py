@@ -10,5 +10,5 @@
            └─ guardian, one per worker           guardian.py   server gone -> kills its worker's whole family
                 └─ runpod SDK worker + ping child + trainers
 
-What RunPod documents and what was measured of it stands in RUNPOD.md; what is only inferred is said where it is coded.
+What RunPod does not document and is only inferred is said where it is coded.
 """
