@@ -255,7 +255,7 @@ class ModelOptimizer:
             self._end(f"{most} failed trials (max_failures)")
 
     def _report(self, progress: TrialProgress) -> None:
-        if self._board.report(progress):
+        if self._board.report(progress, self._clock.now()):
             self._tell("progressed", self._board.snapshot())
 
     def _summary(self, study: Study, run: str) -> Summary:

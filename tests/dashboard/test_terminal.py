@@ -82,7 +82,7 @@ def shown(stream: io.StringIO | None = None) -> str:
     for result in RESULTS:
         board.start(samples.spec(result.number, params=PARAMS), 1000.0)
         terminal.progressed(board.snapshot())
-        board.report(replace(samples.PROGRESS, number=result.number))
+        board.report(replace(samples.PROGRESS, number=result.number), 1030.0)
         terminal.progressed(board.snapshot())
         finished = board.finish(result, 1060.0)
         assert finished is not None
@@ -175,7 +175,7 @@ def test_running_trials_on_one_line() -> None:
     board = TrialBoard(3, 0.0)
     board.start(samples.spec(0), 0.0)
     board.start(samples.spec(1), 0.0)
-    board.report(replace(samples.PROGRESS, number=1))
+    board.report(replace(samples.PROGRESS, number=1), 1.0)
     assert running_line(board.snapshot()) == "#0 epoch 0/4   #1 epoch 2/4 0.5000"
 
 
