@@ -30,12 +30,8 @@ from runpod.serverless.modules.worker_state import JobsProgress
 
 from seedpod import __version__
 from seedpod.errors import Cause, ConfigError, ContractMismatch, TrainingError, TrialCancelled, TrialError
-<<<<<<< HEAD
-from seedpod.training.datasets import NAMES, available, prepare
-=======
 from seedpod.training.child import PoolLimits
-from seedpod.training.datasets import NAMES, prepare
->>>>>>> fad06be
+from seedpod.training.datasets import NAMES, available, prepare
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
 from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult, Wire, WorkerReport, probe_wire
 
@@ -220,11 +216,7 @@ async def handler(job: dict[str, Any]) -> Wire:
     if asked == probe_wire():
         return {"probe": worker().report().to_wire()}
     try:
-<<<<<<< HEAD
-        request = TrialRequest.from_wire(asked)
-=======
-        request = _request(job.get("input"))
->>>>>>> fad06be
+        request = _request(asked)
     except ContractMismatch as error:
         return _answer(TrialResult.ended(0, Status.FAILED, error, backend="runpod"))
     return _answer(await start_training(job, request))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from seedpod.backends.local import LocalBackend
-from seedpod.board import TrialBoard
+from seedpod.board import FinishedTrial, TrialBoard
 from seedpod.clock import Clock, SystemClock
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import (
+    Cause,
     ConfigError,
     ContractMismatch,
     EndpointRefused,
@@ -26,14 +27,17 @@ from seedpod.errors import (
 )
 from seedpod.events import Observer, Plan, Summary, summarize
 from seedpod.guarded import Guarded
-from seedpod.results.resuming import check_resumable
+from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.sampler import make_sampler
 from seedpod.search.space import ACTIVATIONS, SearchSpace
 from seedpod.search.study import (
-    LeftOpen,
-    Study,
+    BaseSampler,
+    Ended,
+    SearchStudy,
     Trial,
+    agree,
+    ended_trials,
     importances,
     left_to_run,
     open_study,
@@ -48,6 +52,7 @@ from seedpod.trial import (
     ParamValue,
     Status,
     TrialBackend,
+    TrialFailure,
     TrialProgress,
     TrialResult,
     TrialSpec,
@@ -78,7 +83,7 @@ class _Ending:
 
     reason: str = ""
     error: BaseException | None = None
-    study: Study | None = None
+    study: SearchStudy | None = None
     backend: TrialBackend | None = None
 
 
@@ -104,26 +109,29 @@ class ModelOptimizer:
         self._observer = observer or Observer()
         self._clock = clock or SystemClock()
         self._make_backend = make_backend
-        self._board = TrialBoard(config.trials, self._clock.now())
+        self._began = self._clock.now()
+        self._board = TrialBoard(config.trials, self._began)
         self._ending = Guarded(_Ending())
         self._reported: Guarded[set[str]] = Guarded(set())
 
     def run(self) -> Summary:
-        """Run the whole search, once; its files are written when this returns or raises.
+        """Run the whole search, once, or what is left of it; its files are written when this returns or raises.
 
         Raises:
-            ConfigError: The data set, the run's name or the folder cannot be used; nothing has run.
+            ConfigError: The data set, the run's name or the folder cannot be used, or a setting differs from what an
+                earlier run of that name had; nothing has run.
             EndpointRefused, EndpointUnreachable: The endpoint cannot be used any more; what is known is saved.
-            SeedpodError: The results cannot be written.
+            SeedpodError: The results or the study cannot be read or written.
             Exception: A bug of seedpod; the other trials were cancelled and what is known is saved.
         """
         folder, new = self._folder()
+        if not self._config.storage:  # those who share a storage may share the folder: each writes its own trials
+            folder.lock()
         try:
-            if not self._config.storage:  # those who share a storage may share the folder: each writes its own trials
-                folder.lock()
             if not new:
                 check_resumable(folder.path.name, folder.config_file, self._config)
-            return self._with_backend(folder)
+            study = open_study(folder.path.name, self._config.storage, folder.journal, _OWNER)
+            return self._with_backend(folder, study)
         except ConfigError:
             if new:
                 folder.remove()
@@ -141,16 +149,19 @@ class ModelOptimizer:
         name = config.run_name or made_up
         return RunFolder.create(results_dir, name, to_yaml(config), or_next=not config.run_name), True
 
-    def _with_backend(self, folder: RunFolder) -> Summary:
+    def _with_backend(self, folder: RunFolder, study: SearchStudy) -> Summary:
         cache_dir = Path(self._config.cache_dir).expanduser()
         # The backend first: its processes import Keras while the data set is prepared.
         backend = self._make_backend(workers=_local_workers(self._config), cache_dir=cache_dir, jobs=folder.jobs)
         try:
             with self._ending.locked() as ending:
                 ending.backend = backend
-            data = prepare(self._config.dataset, cache_dir)
+            plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once)
+            study.sampler = self._sampler(study, plan.data)
+            recorded = self._recorded(folder, plan.data)
             folder.write_config(to_yaml(self._config))
-            return self._search(Plan(self._config, data, folder.path, backend.at_once), backend, folder)
+            self._take_up(study, recorded, folder, plan.data)
+            return self._search(plan, study, backend, folder)
         finally:
             backend.close()
 
@@ -164,27 +175,64 @@ class ModelOptimizer:
         with self._ending.locked() as ending:
             return ending.reason
 
-    def _search(self, plan: Plan, backend: TrialBackend, folder: RunFolder) -> Summary:
-        config = plan.config
+    def _sampler(self, study: SearchStudy, data: DatasetInfo) -> BaseSampler:
+        config = self._config
+        terms = {**decisive(config), "fingerprint": data.fingerprint}
+        lag = agree(study, terms, _lag(config), any_lag=config.search_lag == "auto")
         look = _LOOK if config.storage else None
-        lag = _lag(config, plan.workers)
-        sampler = make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look)
-        study = open_study(folder.path.name, config.storage, folder.journal, sampler)
-        self._take_up(study, folder)
+        return make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look)
+
+    def _recorded(self, folder: RunFolder, data: DatasetInfo) -> dict[int, FinishedTrial]:
+        """The trials of an earlier run of this folder that have a record, by number."""
+        recorded = folder.read_trials()
+        other = next((t for t in recorded.values() if t.spec.fingerprint != data.fingerprint), None)
+        if other is not None:
+            raise ConfigError(
+                f"dataset={self._config.dataset}: its images are not those that trial {other.spec.number} of run "
+                f"{folder.path.name} was trained on. Bring those back, or choose another run_name."
+            )
+        return {n: t for n, t in recorded.items() if t.result.status is not Status.CANCELLED}
+
+    def _take_up(
+        self, study: SearchStudy, recorded: dict[int, FinishedTrial], folder: RunFolder, data: DatasetInfo
+    ) -> None:
+        """Go on where an earlier run of this folder ended: nothing of it runs twice, nothing of it is lost."""
+        told = {n: Ended(t.result.status, t.result.value, t.spec.params) for n, t in recorded.items()}
+        take_up_open(study, told, _is_alive)
+        for number, ended in sorted(ended_trials(study).items()):
+            if number in recorded:
+                self._board.restore(recorded[number])
+            elif not self._config.storage:  # in a shared study it may be another machine's
+                self._board.restore(self._rewritten(number, ended, folder, data))
+
+    def _rewritten(self, number: int, ended: Ended, folder: RunFolder, data: DatasetInfo) -> FinishedTrial:
+        """A trial whose record is lost, written again as far as the study knows it."""
+        lost = TrialError("its record was lost", cause=Cause.EXCEPTION) if ended.status is Status.FAILED else None
+        failure = None if lost is None else TrialFailure.of(lost)
+        result = TrialResult(number, ended.status, ended.value, backend="unknown", error=failure)
+        now = self._clock.now()
+        trial = FinishedTrial(_spec(self._config, number, dict(ended.params), data), result, now, now)
+        folder.write_trial(trial)
+        log.warning("trial %d has lost its record; what the study knows of it was written again", number)
+        return trial
+
+    def _search(self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder) -> Summary:
+        config = plan.config
         with self._ending.locked() as ending:
             ending.study = study
+        if self.stopped:  # before there was a study whose trials could be told
+            stop_waiting(study)
         self._tell("began", plan)
-        try:
-            optimize(
-                study,
-                partial(self._objective, _space(plan), plan.data, backend, folder),
-                trials=left_to_run(study, config.trials),
-                jobs=plan.workers,
-                timeout=config.timeout_hours * 3600 or None,
-                stopping=lambda: bool(self.stopped),
-            )
-        except BaseException as error:  # noqa: BLE001 - saved below, then raised
-            self._fail(error)
+        self._check_failures()
+        optimize(
+            study,
+            partial(self._objective, _space(plan), plan.data, backend, folder),
+            trials=left_to_run(study, config.trials),
+            jobs=plan.workers,
+            timeout=config.timeout_hours * 3600 or None,
+            stopping=lambda: bool(self.stopped),
+            failed=self._fail,
+        )
         summary = self._summary(study, folder.path.name)
         try:
             folder.write_summary(summary)
@@ -197,33 +245,21 @@ class ModelOptimizer:
             raise first
         return summary
 
-    def _take_up(self, study: Study, folder: RunFolder) -> None:
-        """Go on where an earlier run of this folder ended: nothing of it runs twice, nothing of it is lost."""
-        recorded = folder.read_trials()
-        told = {n: t.result.value for n, t in recorded.items() if t.result.status in {Status.COMPLETE, Status.FAILED}}
-        take_up_open(study, told, _OWNER, _is_alive)
-        for number in sorted(recorded):
-            if recorded[number].result.status is not Status.CANCELLED:
-                self._board.restore(recorded[number])
-
     def _objective(
         self, space: SearchSpace, data: DatasetInfo, backend: TrialBackend, folder: RunFolder, trial: Trial
     ) -> float:
-        """Run one trial for Optuna. A bug is kept besides being raised: the ``n_jobs`` pool loses its last ones."""
+        """Run one trial for ``optimize``."""
         try:
             self._check_stopped()
-            return self._run_trial(
-                _spec(self._config, trial.number, suggest(space, trial, _OWNER), data), backend, folder
-            )
+            return self._run_trial(_spec(self._config, trial.number, suggest(space, trial), data), backend, folder)
         except TrialCancelled as error:
-            raise LeftOpen from error
-        except (TrialError, TrialStopped):
-            raise
-        except BaseException as error:
-            self._fail(error)
+            if not self.stopped:  # nobody has asked for it: without this trial's end others would wait for ever
+                self._fail(error)
             raise
 
     def _check_stopped(self) -> None:
+        if self._overtime() and not self.stopped:
+            self._end("timeout", cancel=False)
         if self.stopped:
             raise TrialCancelled(self.stopped)
 
@@ -254,14 +290,19 @@ class ModelOptimizer:
         if most and self._board.snapshot().finished[Status.FAILED] >= most:
             self._end(f"{most} failed trials (max_failures)")
 
+    def _overtime(self) -> bool:
+        """Whether no trial may start any more; a trial may have waited for others since Optuna looked at the time."""
+        limit = self._config.timeout_hours * 3600
+        return bool(limit) and self._clock.now() - self._began > limit
+
     def _report(self, progress: TrialProgress) -> None:
         if self._board.report(progress, self._clock.now()):
             self._tell("progressed", self._board.snapshot())
 
-    def _summary(self, study: Study, run: str) -> Summary:
+    def _summary(self, study: SearchStudy, run: str) -> Summary:
         snapshot = self._board.snapshot()
         ended = sum(snapshot.finished.values())
-        outcome = self.stopped or ("done" if ended == snapshot.total else "timeout")
+        outcome = self.stopped or ("timeout" if self._config.timeout_hours and ended < snapshot.total else "done")
         return summarize(
             run,
             outcome,
@@ -278,17 +319,17 @@ class ModelOptimizer:
                 ending.reason, ending.error = _outcome_of(error), error
         self._cancel_all()
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, *, cancel: bool = True) -> None:
         with self._ending.locked() as ending:
             ending.reason = ending.reason or reason
-        self._cancel_all()
+        self._cancel_all(running=cancel)
 
-    def _cancel_all(self) -> None:
+    def _cancel_all(self, *, running: bool = True) -> None:
         with self._ending.locked() as ending:
             study, backend = ending.study, ending.backend
         if study is not None:
             stop_waiting(study)
-        if backend is not None:
+        if backend is not None and running:
             backend.cancel_all()
 
     def _tell(self, method: str, *facts: object) -> None:
@@ -350,10 +391,15 @@ def _local_workers(config: OptimizationConfig) -> int:
     return min(cores, config.search_lag) if config.reproducible and config.search_lag != "auto" else cores
 
 
-def _lag(config: OptimizationConfig, workers: int) -> int | None:
+def _lag(config: OptimizationConfig) -> int | None:
+    """The lag that these settings ask for; by them alone, wherever trials come to run in the end."""
     if not config.reproducible:
         return None
-    return workers if config.search_lag == "auto" else config.search_lag
+    if config.search_lag != "auto":
+        return config.search_lag
+    if not config.use_runpod_service:
+        return _local_workers(config)
+    return config.concurrent_workers if config.concurrent else 1
 
 
 def _space(plan: Plan) -> SearchSpace:

@@ -257,7 +257,8 @@ def test_six_jobs_that_burn_cpu_neither_pause_pings_nor_delay_a_cancel(six: Serv
     jobs = [six.submit(request(number, do="burn")) for number in range(6)]
     for job in jobs:
         six.running(job)
-    name, longest, pings = *six.endpoint.state()["workers"], 0.0, 0
+    (name,) = six.endpoint.state()["workers"]
+    longest, pings = 0.0, 0
     first = six.endpoint.state()["workers"][name]["pings"]
     end = time.monotonic() + 3.5
     while time.monotonic() < end:

@@ -45,6 +45,10 @@ _REMEMBERED = 32  # trials whose pace predicts the next one's
 _SUSPICIOUS = 3  # failures of one worker that make it worth naming
 
 
+class _NothingToAdopt(BackendError):
+    """A job of an earlier process that is gone or was cancelled: no failure, its trial runs again."""
+
+
 class Endpoint(Protocol):
     """What this backend needs of an endpoint; ``Gate`` is one. Every method may raise BackendError."""
 
@@ -81,7 +85,9 @@ class _Job:
     state: JobState = JobState.IN_QUEUE
     worker: str = ""
     reports: int = 0
+    adopted: bool = False  # an earlier process has posted it
     ended: bool = False
+    gone: bool = False
     cancelled: bool = False
     status: JobStatus | None = None
     pace: float | None = None  # seconds an epoch, from its own progress
@@ -142,39 +148,48 @@ class RunPodBackend:
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """See TrialBackend. A job of the same spec that an earlier process left at this endpoint is taken up again."""
-        left = self._left_of(spec)
-        first = left.attempt if left is not None and left.job else (left.attempt + 1 if left is not None else 1)
-        for attempt in range(first, first + self._rules.retries + 1):
-            try:
-                adopted = left.job if left is not None and attempt == left.attempt else ""
-                return self._try(spec, attempt, report, adopted)
-            except PerhapsSubmitted as error:
-                self._say(f"trial {spec.number}: {error.message} A twin of uid {spec.uid} may run unseen.")
-                failed: BackendError = error
-            except BackendError as error:
-                # The gate has retried what it could: an endpoint that is out of reach is no matter of this one trial.
-                if not error.retryable or isinstance(error, EndpointUnreachable):
-                    raise
-                failed = error
-            if attempt == first + self._rules.retries:
-                raise failed
-        raise AssertionError  # the last attempt returns or raises
-
-    def _left_of(self, spec: TrialSpec) -> OpenJob | None:
-        """What an earlier process has left of this spec, and a line for what cannot be taken up."""
         left = self._ledger.left_of(spec.uid) if self._ledger is not None else None
-        if left is None:
-            return None
+        first, failed = 1, 0
+        if left is not None:
+            first = left.attempt + 1
+            if self._may_adopt(spec, left):
+                try:
+                    return self._try(spec, left.attempt, report, left.job)
+                except _NothingToAdopt as error:
+                    self._say(f"trial {spec.number} runs again: {error.message}")
+                except BackendError as error:
+                    self._judge(spec, error)
+                    failed = 1
+                    if failed > self._rules.retries:
+                        raise
+        for attempt in range(first, first + self._rules.retries + 1 - failed):
+            try:
+                return self._try(spec, attempt, report)
+            except BackendError as error:
+                self._judge(spec, error)
+                last = error
+        raise last
+
+    def _judge(self, spec: TrialSpec, error: BackendError) -> None:
+        """Let pass what may be tried again, as the next attempt; raise what not."""
+        if isinstance(error, PerhapsSubmitted):
+            self._say(f"trial {spec.number}: {error.message} A twin of uid {spec.uid} may run unseen.")
+        # The gate has retried what it could: an endpoint that is out of reach is no matter of this one trial.
+        elif not error.retryable or isinstance(error, EndpointUnreachable):
+            raise error
+
+    def _may_adopt(self, spec: TrialSpec, left: OpenJob) -> bool:
+        """Whether there is a job to take up again; a line for what cannot be."""
         if left.endpoint == OWNED:  # it ended with the process that had started it, and its jobs with it
-            return replace(left, job="")
+            return False
         if left.job and left.endpoint == self._address:
             self._say(f"trial {spec.number}: job {left.job} is taken up again")
-            return left
+            return True
         if left.job:
-            self._say(f"trial {spec.number} runs again: job {left.job} is at {left.endpoint} and may still run there")
+            self._say(f"trial {spec.number} runs again: its job {left.job} is at {left.endpoint}")
         else:
-            self._say(f"trial {spec.number} was being posted when the search ended: a twin may run unseen ({spec.uid})")
-        return replace(left, job="")
+            self._say(f"trial {spec.number} was being posted when the search ended: a twin of uid {spec.uid} may run")
+        return False
 
     def cancel_all(self) -> None:
         """See TrialBackend."""
@@ -191,7 +206,7 @@ class RunPodBackend:
 
     def _try(self, spec: TrialSpec, attempt: int, report: Report, adopted: str = "") -> TrialResult:
         with self._slot():
-            job = self._submit(spec, attempt) if not adopted else self._job(adopted, attempt)
+            job = replace(self._job(adopted, attempt), adopted=True) if adopted else self._submit(spec, attempt)
             try:
                 result = self._follow(spec, job, report)
             except (TrialError, TrialStopped) as error:
@@ -201,7 +216,7 @@ class RunPodBackend:
             finally:
                 if not job.ended:
                     self._cancel(job)
-                self._note_ended(spec, job)
+                self._note_end(spec, job)
             self._learn(job, None)
             return replace(result, backend=self.name, attempts=attempt, run=_facts(job))
 
@@ -239,7 +254,11 @@ class RunPodBackend:
         except BackendError as error:
             # A submission that was perhaps accepted stays open in the ledger: its twin may run.
             if self._ledger is not None and not isinstance(error, PerhapsSubmitted):
-                self._ledger.ended(intent, "not accepted")
+                self._ledger.dropped(intent, "not accepted")
+            raise
+        except TrialCancelled:  # before it was sent
+            if self._ledger is not None:
+                self._ledger.dropped(intent, "not sent")
             raise
         if self._ledger is not None:
             self._ledger.posted(replace(intent, job=job_id))
@@ -248,10 +267,14 @@ class RunPodBackend:
     def _job(self, job_id: str, attempt: int) -> _Job:
         return _Job(job_id, attempt, self._clock.now(), self._chance.random())
 
-    def _note_ended(self, spec: TrialSpec, job: _Job) -> None:
-        if self._ledger is not None and (job.ended or job.cancelled):
-            how = str(job.state) if job.ended else "cancelled"
-            self._ledger.ended(OpenJob(spec.uid, spec.number, job.attempt, self._address, job.id), how)
+    def _note_end(self, spec: TrialSpec, job: _Job) -> None:
+        if self._ledger is None:
+            return
+        noted = OpenJob(spec.uid, spec.number, job.attempt, self._address, job.id)
+        if job.cancelled or job.gone:
+            self._ledger.dropped(noted, "gone" if job.gone else "cancelled")
+        elif job.ended:  # not dropped: until the trial's record is written, the endpoint has its only result
+            self._ledger.ended(replace(noted, ended=str(job.state)))
 
     def _follow(self, spec: TrialSpec, job: _Job, report: Report) -> TrialResult:
         """Poll until the job has ended; its result, or the error that it stands for."""
@@ -259,12 +282,16 @@ class RunPodBackend:
             self._endpoint.pause(self._delay(spec, job))
             try:
                 status = self._endpoint.status(job.id)
-            except JobGone:
-                job.ended = True
+            except JobGone as error:
+                job.ended = job.gone = True
+                if job.adopted:
+                    raise _NothingToAdopt(error.message) from error
                 raise
             job.status, job.worker = status, status.worker_id or job.worker
             if status.state.ended:
                 job.ended, job.state = True, status.state
+                if job.adopted and status.state is JobState.CANCELLED:
+                    raise _NothingToAdopt(f"job {job.id} was cancelled when the search ended.")
                 return read_end(spec, status)
             if status.state is JobState.IN_PROGRESS:
                 self._heard(job, read_progress(spec, job.attempt, status.output), report)
@@ -325,7 +352,7 @@ class RunPodBackend:
 
     def _learn(self, job: _Job, error: TrialError | TrialStopped | None) -> None:
         """Let the next trials profit: more or fewer in flight, a pace, a worker under suspicion."""
-        infrastructure = isinstance(error, BackendError)
+        infrastructure = isinstance(error, BackendError) and not isinstance(error, _NothingToAdopt)
         with self._shared.locked() as shared:
             if infrastructure:
                 shared.limit.failure(self._clock.now())

@@ -14,13 +14,15 @@ COMMANDS = {
     "endpoint": "serve a RunPod endpoint on this machine until stopped: workers=N, port=N",
 }
 CONFIG = "config"
+RESUME = "resume"
 SEE_HELP = "`python optimizer.py help` lists the settings."
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """The values by key, unquoted but not parsed, and a complaint for each argument that is not ``key=value``.
 
-    ``config`` is among the keys where it was given. Unknown keys are complained about here and left out.
+    ``config`` and ``resume`` are among the keys where they were given. Unknown keys are complained about here and
+    left out.
     """
     given: dict[str, str] = {}
     complaints: list[str] = []
@@ -106,4 +108,4 @@ def _setting_of(word: str) -> str | None:
 
 
 def _keys() -> list[str]:
-    return [CONFIG, *(setting.name for setting in settings())]
+    return [CONFIG, RESUME, *(setting.name for setting in settings())]

@@ -34,6 +34,17 @@ def check_resumable(run: str, saved: Path, config: OptimizationConfig) -> None:
         raise ConfigError(told)
 
 
+def decisive(config: OptimizationConfig) -> dict[str, str]:
+    """The settings that decide what trials are, as shown to the user; but for the lag, which may be `auto`, and the
+    storage, which has a name on every machine.
+    """
+    return {
+        setting.name: _shown(getattr(config, setting.name))
+        for setting in settings()
+        if setting.name not in HARMLESS | {"search_lag", "storage"}
+    }
+
+
 def _changes(before: OptimizationConfig, now: OptimizationConfig) -> Iterator[Change]:
     for setting in settings():
         was, is_now = getattr(before, setting.name), getattr(now, setting.name)

@@ -41,7 +41,7 @@ class RunFolder:
             or_next: Where the name is taken, take it with ``-2``, ``-3`` and so on behind it.
 
         Raises:
-            ConfigError: It exists already, or cannot be made.
+            ConfigError: There is something else of that name, or it cannot be made.
         """
         path = results_dir / run_name
         try:
@@ -49,14 +49,13 @@ class RunFolder:
             count = 2
             while or_next and path.exists():
                 path, count = results_dir / f"{run_name}-{count}", count + 1
-            try:
-                path.mkdir()
-            except FileExistsError as error:
+            path.mkdir(exist_ok=True)
+            if not _is_bare(path):
                 raise ConfigError(
-                    f"run_name={run_name}: {path} exists already. Choose another run_name, or leave it out for a new "
-                    f"one."
-                ) from error
-            (path / "trials").mkdir()
+                    f"run_name={run_name}: {path} exists already and is no run's. Choose another run_name, or leave it "
+                    f"out for a new one."
+                )
+            (path / "trials").mkdir(exist_ok=True)
             write_atomic(path / "config.yaml", config_yaml)
         except OSError as error:
             raise ConfigError(
@@ -78,18 +77,19 @@ class RunFolder:
                 f"run_name={self.path.name}: another search is on {self.path}: {self._owner()}. Let it end, stop it, "
                 f"or choose another run_name."
             ) from error
+        self._sweep()
         write_atomic(self.path / _OWNER, _json({"pid": os.getpid(), "host": socket.gethostname()}))
 
     def unlock(self) -> None:
         """Let another search have the folder."""
         if self._lock.is_locked:
             (self.path / _OWNER).unlink(missing_ok=True)
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()  # the file stays: who removed it might remove one that a third has just locked
 
     def remove(self) -> None:
         """Remove the folder of a run that never began."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        if not any((self.path / "trials").iterdir()):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def config_file(self) -> Path:
@@ -132,6 +132,14 @@ class RunFolder:
         if summary.best is not None:
             self._write("best.yaml", yaml.safe_dump(best_record(summary.best), sort_keys=False))
 
+    def _sweep(self) -> None:
+        """Remove what a kill in the middle of a write has left; the files themselves are whole."""
+        for name in ("config.yaml", "best.yaml", "summary.json", _OWNER):
+            for left in self.path.glob(f".{name}.*"):
+                left.unlink(missing_ok=True)
+        for left in (self.path / "trials").glob(".*.json.*"):
+            left.unlink(missing_ok=True)
+
     def _owner(self) -> str:
         try:
             owner = json.loads((self.path / _OWNER).read_text(encoding="utf-8"))
@@ -147,6 +155,14 @@ class RunFolder:
                 f"cannot write {self.path / name} ({error.strerror}). What was written before is whole; make room or "
                 f"mend the permissions and start again."
             ) from error
+
+
+def _is_bare(path: Path) -> bool:
+    """Whether there is no more in the folder than a kill leaves that comes before its configuration is written."""
+    return all(
+        (entry.name == "trials" and not any(entry.iterdir())) or entry.name.startswith(".config.yaml.")
+        for entry in path.iterdir()
+    )
 
 
 def _json(record: dict[str, Any]) -> str:

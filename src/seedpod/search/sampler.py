@@ -1,7 +1,9 @@
 """Samplers whose suggestions belong to their trial: same seed, same study, whatever the workers and the timing."""
 
+import logging
 import warnings
-from collections.abc import Callable, Container, Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from seedpod.errors import TrialCancelled
 from seedpod.guarded import Guarded
+from seedpod.search.view import StudyView
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 60.0  # seconds after which waiting for another optimizer's trial is worth a line
 
 MakeSampler = Callable[[int], BaseSampler]
 """Seed -> a fresh sampler."""
@@ -78,6 +85,9 @@ class LaggedSampler(BaseSampler):
     Those in between are shown as running whether they have ended or not, and their parameters are determined too; so
     TPE keeps away from them (constant liar). Waiting ends by the other trials' end, not by polling.
 
+    A parameter that the inner sampler draws by itself (a random one, or one that only some trials have) is seeded by
+    its name too. So a trial that was killed half suggested, and is suggested anew, gets what it would have had.
+
     Optuna's ``n_jobs`` pool reseeds the sampler before every trial, which loses the seed (measured on Optuna 5.0: two
     runs with one seed and 4 jobs share 0 of 16 parameter sets); here ``reseed_rng`` does nothing. Thread-safe.
 
@@ -114,19 +124,34 @@ class LaggedSampler(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Wait for what decides this trial, and make its own sampler and its own view of the study."""
         self._load(study, once=True)
-        number = trial.number
-        while not self._history.wait_for(
-            lambda h: True if h.stopped or not h.lacks(number, self._lag) else None, self._look
-        ):
-            self._load(study)
-        state = np.random.SeedSequence([self._seed, number]).generate_state(1)
-        inner = self._make(int(state[0]))
+        self._wait(study, trial.number)
+        inner = self._make(_seed_of(self._seed, trial.number))
         with self._history.locked() as history:
             if history.stopped:
                 raise TrialCancelled("the search is stopping")
-            view = _StudyView(study, self._visible(history, number))
-            history.inner[number] = inner, view
+            view = StudyView(study, self._visible(history, trial.number))
+            history.inner[trial.number] = inner, view
         inner.before_trial(view, trial)
+
+    def _wait(self, study: Study, number: int) -> None:
+        """Block until what decides this trial is known, or nobody is to wait any more."""
+
+        def known(history: _History) -> bool | None:
+            return True if history.stopped or not history.lacks(number, self._lag) else None
+
+        looks = 0
+        while not self._history.wait_for(known, self._look):
+            self._load(study)
+            looks += 1
+            if self._look and looks == round(_PATIENCE / self._look):
+                with self._history.locked() as history:
+                    lowest = history.lowest_open
+                log.warning(
+                    "trial %d waits for trial %d, which another optimizer of this study has; if that one has ended, "
+                    "start it again on its own machine",
+                    number,
+                    lowest,
+                )
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """See BaseSampler."""
@@ -151,8 +176,9 @@ class LaggedSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """See BaseSampler."""
-        inner, view = self._of(trial)
-        return inner.sample_independent(view, trial, param_name, param_distribution)
+        _, view = self._of(trial)
+        seed = _seed_of(self._seed, trial.number, zlib.crc32(param_name.encode()))
+        return self._make(seed).sample_independent(view, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:  # noqa: ARG002
         """Let the inner sampler finish and drop it; wake whoever waits for this trial."""
@@ -196,6 +222,10 @@ class LaggedSampler(BaseSampler):
                     )
 
 
+def _seed_of(*entropy: int) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
 def _running(number: int, params: dict[str, Any], distributions: dict[str, BaseDistribution]) -> FrozenTrial:
     """A trial as others see it while it is in flight: its parameters, and nothing of how it goes."""
     return FrozenTrial(
@@ -211,23 +241,3 @@ def _running(number: int, params: dict[str, Any], distributions: dict[str, BaseD
         intermediate_values={},
         trial_id=number,
     )
-
-
-class _StudyView(Study):
-    """A study in which the given trials are all there are; everything else is the real one's."""
-
-    def __init__(self, study: Study, trials: list[FrozenTrial]) -> None:
-        self.__dict__.update(study.__dict__)
-        self._shown = trials
-
-    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:  # noqa: FBT001, FBT002
-        """The given trials."""
-        return self._get_trials(deepcopy, states)
-
-    def _get_trials(
-        self,
-        deepcopy: bool = True,  # noqa: FBT001, FBT002, ARG002 - Optuna's signature
-        states: Container[TrialState] | None = None,
-        use_cache: bool = False,  # noqa: FBT001, FBT002, ARG002
-    ) -> list[FrozenTrial]:
-        return [trial for trial in self._shown if states is None or trial.state in states]

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +11,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
 
 from seedpod.errors import ConfigError, SeedpodError
 
 log = logging.getLogger(__name__)
 
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_RACES = (0.1, 0.3, 1.0)  # seconds between tries to open a database that another optimizer is laying out
 _SQLITE_PATIENCE = 60.0  # seconds that one optimizer waits for another one's transaction
 
 
@@ -36,19 +40,32 @@ def open_storage(setting: str, journal: Path) -> BaseStorage:
             raise _damaged(journal, f"{type(error).__name__}: {error}") from error
     scheme, _, rest = setting.partition("://")
     try:
-        if scheme == "grpc":
-            host, _, port = rest.partition(":")
-            warnings.filterwarnings("ignore", category=ExperimentalWarning, message=".*GrpcStorageProxy.*")
-            proxy = GrpcStorageProxy(host=host, port=int(port))
-            proxy.wait_server_ready(timeout=10)
-            return proxy
-        options = {"connect_args": {"timeout": _SQLITE_PATIENCE}} if scheme == "sqlite" else {"pool_pre_ping": True}
-        return RDBStorage(f"{_DRIVERS.get(scheme, scheme)}://{rest}", engine_kwargs=options)
+        return _proxy(rest) if scheme == "grpc" else _database(scheme, rest)
     except ImportError as error:
         raise ConfigError(f"storage={scheme}://...: {error}. Install with: pip install 'seedpod[postgres]'") from error
     except Exception as error:  # noqa: BLE001 - SQLAlchemy's, its drivers' and gRPC's own, which may quote the address
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"storage={_without_user(setting)}: it cannot be used ({first:.300}).") from None
+        raise ConfigError(f"storage={_without_user(setting)}: it cannot be used ({_first_line(error)}).") from None
+
+
+def _proxy(address: str) -> BaseStorage:
+    host, _, port = address.partition(":")
+    warnings.filterwarnings("ignore", category=ExperimentalWarning, message=".*GrpcStorageProxy.*")
+    proxy = GrpcStorageProxy(host=host, port=int(port))
+    proxy.wait_server_ready(timeout=10)
+    return proxy
+
+
+def _database(scheme: str, rest: str) -> BaseStorage:
+    options = {"connect_args": {"timeout": _SQLITE_PATIENCE}} if scheme == "sqlite" else {"pool_pre_ping": True}
+    for pause in _RACES:
+        try:
+            return RDBStorage(f"{_DRIVERS.get(scheme, scheme)}://{rest}", engine_kwargs=options)
+        except Exception as error:
+            # Two optimizers that make the tables of a new database at once: one of them is told that they exist.
+            if "exist" not in str(error) and "UNIQUE" not in str(error) and "unique" not in str(error):
+                raise
+            time.sleep(pause)
+    return RDBStorage(f"{_DRIVERS.get(scheme, scheme)}://{rest}", engine_kwargs=options)
 
 
 def heal_journal(journal: Path) -> None:
@@ -75,8 +92,19 @@ def heal_journal(journal: Path) -> None:
         log.warning("cut off %d bytes at the end of %s: half a line", len(content) - whole, journal.name)
 
 
+def explained(error: BaseException) -> BaseException:
+    """The error itself, or what it means to the user where a database or the way to it is the cause."""
+    foreign = type(error).__module__.partition(".")[0] in {"grpc", "psycopg", "sqlalchemy", "sqlite3"}
+    if not foreign and not isinstance(error, StorageInternalError):
+        return error
+    return SeedpodError(
+        f"the study's storage failed ({_first_line(error)}). What was written before is whole: see that it answers "
+        f"and start again."
+    )
+
+
 class _Journal(JournalFileBackend):
-    """Optuna's journal file; one that cannot be written is no bug, and is named."""
+    """Optuna's journal file; one that cannot be written is no bug, is named, and keeps whole lines alone."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -84,8 +112,17 @@ class _Journal(JournalFileBackend):
             super().__init__(str(path))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with _naming(self._path):
-            super().append_logs(logs)
+        with _naming(self._path), get_lock_file(self._lock):
+            size = self._path.stat().st_size
+            try:
+                with self._path.open("ab") as file:
+                    file.write(b"".join(json.dumps(fact, separators=(",", ":")).encode() + b"\n" for fact in logs))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                # A full disk takes half a line, and the next one, if it fits, would go on in the middle of it.
+                os.truncate(self._path, size)
+                raise
 
 
 @contextmanager
@@ -109,6 +146,11 @@ def _is_object(line: bytes) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
+
+
+def _first_line(error: BaseException) -> str:
+    """What a foreign error says first, in brief."""
+    return f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.300}"
 
 
 def _without_user(url: str) -> str:
