@@ -17,6 +17,7 @@ ROWS = (
     ("cli",),
     ("commands",),
     ("optimizer", "assembly", "doctor", "keys", "runpod_service"),
+    ("reporting",),
     ("dashboard", "results", "search"),
     ("backends", "endpoint", "progress", "events", "money"),
     ("training", "remote", "board", "config"),

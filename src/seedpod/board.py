@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seedpod.guarded import Guarded
 from seedpod.tally import NO_BILL, NO_EPOCHS, SAMPLES, Bill, EpochRate, Times, times_of
@@ -172,6 +172,11 @@ class TrialBoard:
         times = times_of(finished.spec, finished.result, took, None, cold=False)
         with self._guarded.locked() as state:
             state.take_in(finished, times)
+
+    def charge(self, usd: float) -> None:
+        """Take in what an earlier run of the same search has paid for trials that did not end."""
+        with self._guarded.locked() as state:
+            state.bill = replace(state.bill, usd=state.bill.usd + usd)
 
     def failures(self) -> tuple[tuple[int, TrialFailure], ...]:
         """Number and failure of every failed trial so far."""

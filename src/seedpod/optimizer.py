@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,10 @@ from seedpod.errors import (
 )
 from seedpod.events import Observer, Plan, Summary, summarize
 from seedpod.guarded import Guarded
+from seedpod.money import estimate_before, price_of
+from seedpod.progress import ConcurrentProgressAggregator, ProgressCallback
+from seedpod.reporting import Reporter
+from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.sampler import make_sampler
@@ -85,6 +89,16 @@ class _Ending:
     error: BaseException | None = None
     study: SearchStudy | None = None
     backend: TrialBackend | None = None
+    reporter: Reporter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What a trial goes through."""
+
+    backend: TrialBackend
+    folder: RunFolder
+    reporter: Reporter
 
 
 class ModelOptimizer:
@@ -93,6 +107,9 @@ class ModelOptimizer:
     Args:
         config: The settings.
         observer: Sees the search go by; one that raises is reported once and the search goes on.
+        progress_callback: Gets the search at a glance, in order and never two at once, in a thread of its own: after
+            changes, each second without one, and at the end. A slow one delays nothing and is told what is newest; one
+            that raises is reported once and the search goes on.
         make_backend: Where trials run; trainer processes of this machine by default.
         clock: Tells the time.
     """
@@ -102,17 +119,21 @@ class ModelOptimizer:
         config: OptimizationConfig,
         *,
         observer: Observer | None = None,
+        progress_callback: ProgressCallback | None = None,
         make_backend: MakeBackend = local_backend,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
         self._observer = observer or Observer()
+        self._callback = progress_callback
         self._clock = clock or SystemClock()
         self._make_backend = make_backend
         self._began = self._clock.now()
         self._board = TrialBoard(config.trials, self._began)
         self._ending = Guarded(_Ending())
-        self._reported: Guarded[set[str]] = Guarded(set())
+        self._price = price_of(config)
+        self._aggregator = ConcurrentProgressAggregator()
+        self._starting = Guarded([0])  # trials that were let start, one after the other
 
     def run(self) -> Summary:
         """Run the whole search, once, or what is left of it; its files are written when this returns or raises.
@@ -130,6 +151,7 @@ class ModelOptimizer:
         try:
             if not new:
                 check_resumable(folder.path.name, folder.config_file, self._config)
+            self._board.charge(read_spent(folder.events))
             study = open_study(folder.path.name, self._config.storage, folder.journal, _OWNER)
             return self._with_backend(folder, study)
         except ConfigError:
@@ -156,7 +178,8 @@ class ModelOptimizer:
         try:
             with self._ending.locked() as ending:
                 ending.backend = backend
-            plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once)
+            cost = estimate_before(self._config, self._price, self._config.trials)
+            plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once, cost)
             study.sampler = self._sampler(study, plan.data)
             recorded = self._recorded(folder, plan.data)
             folder.write_config(to_yaml(self._config))
@@ -217,16 +240,24 @@ class ModelOptimizer:
         return trial
 
     def _search(self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder) -> Summary:
-        config = plan.config
+        self._aggregator = self._aggregator_for(backend)
+        reporter = self._reporter_for(backend, folder)
         with self._ending.locked() as ending:
-            ending.study = study
+            ending.study, ending.reporter = study, reporter
         if self.stopped:  # before there was a study whose trials could be told
             stop_waiting(study)
-        self._tell("began", plan)
+        try:
+            return self._searched(plan, study, _Way(backend, folder, reporter))
+        finally:
+            reporter.close()
+
+    def _searched(self, plan: Plan, study: SearchStudy, way: _Way) -> Summary:
+        config, folder, reporter = plan.config, way.folder, way.reporter
+        reporter.began(plan)
         self._check_failures()
         optimize(
             study,
-            partial(self._objective, _space(plan), plan.data, backend, folder),
+            partial(self._objective, _space(plan), plan.data, way),
             trials=left_to_run(study, config.trials),
             jobs=plan.workers,
             timeout=config.timeout_hours * 3600 or None,
@@ -238,20 +269,38 @@ class ModelOptimizer:
             folder.write_summary(summary)
         except SeedpodError as error:
             self._fail(error)
-        self._tell("ended", plan, summary)
+        reporter.ended(plan, summary)
         with self._ending.locked() as ending:
             first = ending.error
         if first is not None:
             raise first
         return summary
 
-    def _objective(
-        self, space: SearchSpace, data: DatasetInfo, backend: TrialBackend, folder: RunFolder, trial: Trial
-    ) -> float:
+    def _aggregator_for(self, backend: TrialBackend) -> ConcurrentProgressAggregator:
+        price = self._price
+        return ConcurrentProgressAggregator(
+            at_once=backend.at_once,
+            backend=backend.name,
+            per_second=None if price is None else price.per_second,
+            limit=self._config.max_cost or None,
+        )
+
+    def _reporter_for(self, backend: TrialBackend, folder: RunFolder) -> Reporter:
+        return Reporter(
+            board=self._board,
+            clock=self._clock,
+            observer=self._observer,
+            callback=self._callback,
+            aggregator=self._aggregator,
+            events=EventLog(folder.events),
+            backend=backend,
+        )
+
+    def _objective(self, space: SearchSpace, data: DatasetInfo, way: _Way, trial: Trial) -> float:
         """Run one trial for ``optimize``."""
         try:
             self._check_stopped()
-            return self._run_trial(_spec(self._config, trial.number, suggest(space, trial), data), backend, folder)
+            return self._run_trial(_spec(self._config, trial.number, suggest(space, trial), data), way)
         except TrialCancelled as error:
             if not self.stopped:  # nobody has asked for it: without this trial's end others would wait for ever
                 self._fail(error)
@@ -263,15 +312,29 @@ class ModelOptimizer:
         if self.stopped:
             raise TrialCancelled(self.stopped)
 
-    def _run_trial(self, spec: TrialSpec, backend: TrialBackend, folder: RunFolder) -> float:
-        self._board.start(spec, self._clock.now())
-        self._tell("progressed", self._board.snapshot())
+    def _start(self, spec: TrialSpec) -> None:
+        """Let a trial start, unless it would pass ``max_cost``; one decides after the other, each with its elders."""
+        with self._starting.locked() as started:
+            now = self._clock.now()
+            fits = self._aggregator.next_trial_fits(self._board.snapshot(), now)
+            if fits:
+                started[0] += 1
+                self._board.start(spec, now)
+        if not fits:
+            self._end("max_cost", cancel=False)
+            raise TrialCancelled(f"another trial would cost more than max_cost={self._config.max_cost:g} USD allows")
+
+    def _run_trial(self, spec: TrialSpec, way: _Way) -> float:
+        backend, folder = way.backend, way.folder
+        self._start(spec)
+        way.reporter.started(spec)
         error: TrialError | TrialStopped | None = None
         try:
-            result = backend.run(spec, self._report)
+            result = backend.run(spec, partial(self._report, way.reporter))
             _check_number(result, spec)
         except (TrialError, TrialStopped) as caught:
             error, result = caught, _ended(spec.number, caught, backend.name)
+        result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
         if isinstance(error, EndpointRefused | EndpointUnreachable):
             self._fail(error)  # no trial would fare better
             error = TrialCancelled(error.message)
@@ -279,7 +342,7 @@ class ModelOptimizer:
         if finished is not None:
             if result.status is not Status.CANCELLED:  # that one has not ended: it is to go on one day
                 folder.write_trial(finished)
-            self._tell("finished", finished, self._board.snapshot())
+            way.reporter.finished(finished)
         self._check_failures()
         if error is not None:
             raise error
@@ -295,9 +358,9 @@ class ModelOptimizer:
         limit = self._config.timeout_hours * 3600
         return bool(limit) and self._clock.now() - self._began > limit
 
-    def _report(self, progress: TrialProgress) -> None:
+    def _report(self, reporter: Reporter, progress: TrialProgress) -> None:
         if self._board.report(progress, self._clock.now()):
-            self._tell("progressed", self._board.snapshot())
+            reporter.progressed(progress)
 
     def _summary(self, study: SearchStudy, run: str) -> Summary:
         snapshot = self._board.snapshot()
@@ -321,7 +384,10 @@ class ModelOptimizer:
 
     def _end(self, reason: str, *, cancel: bool = True) -> None:
         with self._ending.locked() as ending:
+            first, reporter = not ending.reason, ending.reporter
             ending.reason = ending.reason or reason
+        if first and reporter is not None:
+            reporter.stopping(reason)
         self._cancel_all(running=cancel)
 
     def _cancel_all(self, *, running: bool = True) -> None:
@@ -331,17 +397,6 @@ class ModelOptimizer:
             stop_waiting(study)
         if backend is not None and running:
             backend.cancel_all()
-
-    def _tell(self, method: str, *facts: object) -> None:
-        """Tell the observer; what it raises is reported once for each of its methods."""
-        try:
-            getattr(self._observer, method)(*facts)
-        except Exception:
-            with self._reported.locked() as reported:
-                first = method not in reported
-                reported.add(method)
-            if first:
-                log.exception("the observer's %s raised; the search goes on", method)
 
 
 def _outcome_of(error: BaseException) -> str:

@@ -30,8 +30,10 @@ from seedpod.errors import (
     TrialStopped,
 )
 from seedpod.guarded import Guarded
+from seedpod.remote.counters import GateCounters
 from seedpod.remote.policy import ConcurrencyLimit
 from seedpod.remote.polling import poll_delay
+from seedpod.remote.view import EndpointView
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
 from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec
 
@@ -56,6 +58,7 @@ class Endpoint(Protocol):
     def status(self, job_id: str) -> JobStatus: ...  # noqa: D102
     def cancel(self, job_id: str) -> JobStatus: ...  # noqa: D102
     def health(self) -> EndpointHealth: ...  # noqa: D102
+    def counters(self) -> GateCounters: ...  # noqa: D102
     def pause(self, seconds: float) -> None: ...  # noqa: D102
     def cancel_waiting(self) -> None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
@@ -102,6 +105,7 @@ class _Shared:
     paces: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     failures_of: dict[str, list[str]] = field(default_factory=dict)  # job ids by worker
     health_said_at: float = float("-inf")
+    billed: dict[str, float] = field(default_factory=dict)  # seconds of all attempts, by the uid of a running trial
 
 
 class RunPodBackend:
@@ -147,7 +151,28 @@ class RunPodBackend:
         self._closed = Guarded([False])
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
-        """See TrialBackend. A job of the same spec that an earlier process left at this endpoint is taken up again."""
+        """See TrialBackend. A job of the same spec that an earlier process left at this endpoint is taken up again.
+
+        Result and error carry ``billed_seconds`` of all attempts among the facts of where the trial ran.
+        """
+        try:
+            result = self._attempts(spec, report)
+        except (TrialError, TrialStopped) as error:
+            error.run["billed_seconds"] = self._billed(spec)
+            raise
+        return replace(result, run={**result.run, "billed_seconds": self._billed(spec)})
+
+    def view(self) -> EndpointView:
+        """What the endpoint says of itself. Asks it, so it may take a while."""
+        try:
+            health = self._endpoint.health()
+        except (BackendError, TrialStopped):
+            health = None
+        with self._shared.locked() as shared:
+            in_flight, allowed = shared.in_flight, shared.limit.allowed
+        return EndpointView(self._endpoint.counters(), health, in_flight, allowed)
+
+    def _attempts(self, spec: TrialSpec, report: Report) -> TrialResult:
         left = self._ledger.left_of(spec.uid) if self._ledger is not None else None
         first, failed = 1, 0
         if left is not None:
@@ -216,6 +241,9 @@ class RunPodBackend:
             finally:
                 if not job.ended:
                     self._cancel(job)
+                with self._shared.locked() as shared:
+                    before = shared.billed.get(spec.uid, 0.0)
+                    shared.billed[spec.uid] = before + billed_of(job, self._clock.now())
                 self._note_end(spec, job)
             self._learn(job, None)
             return replace(result, backend=self.name, attempts=attempt, run=_facts(job))
@@ -315,7 +343,7 @@ class RunPodBackend:
             return
         job.reports = max(job.reports, progress.epoch)
         job.pace = progress.seconds / progress.epoch if progress.epoch else job.pace
-        report(progress)
+        report(replace(progress, backend=self.name, worker=job.worker))
 
     def _judge_wait(self, spec: TrialSpec, job: _Job) -> None:
         """Say why a job waits; give up one that takes too long."""
@@ -366,6 +394,10 @@ class RunPodBackend:
             jobs = list(blamed)
         if len(jobs) == _SUSPICIOUS:
             self._say(f"worker {job.worker} has failed {len(jobs)} jobs: {', '.join(jobs)}. Look at its log on RunPod.")
+
+    def _billed(self, spec: TrialSpec) -> float:
+        with self._shared.locked() as shared:
+            return round(shared.billed.pop(spec.uid, 0.0), 3)
 
     def _stopping(self) -> bool:
         with self._closed.locked() as closed:
@@ -438,6 +470,16 @@ def why_waiting(health: EndpointHealth) -> str:
     if not able:
         return ": it has no worker. Raise its maximum of workers on RunPod."
     return f": {workers.running} workers run and {health.jobs.in_queue} jobs wait."
+
+
+def billed_of(job: _Job, now: float) -> float:
+    """Seconds of a job that RunPod asks money for: those that it executed, as told or else as seen."""
+    if job.status is None:
+        return 0.0
+    told = job.status.execution or 0.0
+    if job.ended or job.status.state is not JobState.IN_PROGRESS:
+        return told
+    return max(told, now - job.submitted_at - (job.status.delay or 0.0))
 
 
 def _facts(job: _Job) -> dict[str, ParamValue]:

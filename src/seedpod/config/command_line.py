@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from seedpod.config.kinds import Choice, Truth, unquoted
-from seedpod.config.settings import DATASETS, settings
+from seedpod.config.settings import ALIASES, DATASETS, settings
 from seedpod.config.wording import complaint, did_you_mean, nearest, shown
 
 WHERE = "command line"
@@ -44,6 +44,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]
 def _take(argument: str, given: dict[str, str]) -> str:
     """Add one ``key=value`` to ``given``, or say why not."""
     key, text = (part.strip() for part in argument.split("=", 1))
+    key = ALIASES.get(key, key)
     known = _keys()
     if key not in known:
         hint = did_you_mean(key, known, otherwise=SEE_HELP)
@@ -59,7 +60,7 @@ def _take(argument: str, given: dict[str, str]) -> str:
 def _without_secret(argument: str) -> str:
     """The argument; without its value where the key is unknown, for it may be a password under a wrong name."""
     key = argument.split("=", 1)[0]
-    return argument if key.strip() in _keys() else f"{key}=..."
+    return argument if ALIASES.get(key.strip(), key.strip()) in _keys() else f"{key}=..."
 
 
 def _takes_next(flag: str, rest: Sequence[str]) -> bool:

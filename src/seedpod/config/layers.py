@@ -13,7 +13,7 @@ from typing import Any
 
 from seedpod.config import command_line
 from seedpod.config.kinds import Raw, unquoted
-from seedpod.config.settings import OptimizationConfig, conflicts, settings
+from seedpod.config.settings import ALIASES, OptimizationConfig, conflicts, settings
 from seedpod.config.wording import Refused, complaint, did_you_mean, joined, shown
 from seedpod.config.yaml_file import read_yaml
 from seedpod.errors import ConfigError
@@ -120,7 +120,8 @@ def _from_file(path: str) -> tuple[list[_Entry], list[str]]:
     lines, complaints = read_yaml(path)
     names = [setting.name for setting in settings()]
     entries: dict[str, _Entry] = {}
-    for key, raw, line in lines:
+    for written, raw, line in lines:
+        key = ALIASES.get(written, written)
         where = f"{shown(path)}:{line}"
         if key not in names:
             hint = did_you_mean(key, names, otherwise=command_line.SEE_HELP)
@@ -135,6 +136,7 @@ def _from_file(path: str) -> tuple[list[_Entry], list[str]]:
 
 def _from_environment(environment: Mapping[str, str]) -> tuple[list[_Entry], list[str]]:
     names = {PREFIX + setting.name.upper(): setting.name for setting in settings()}
+    names |= {PREFIX + alias.upper(): name for alias, name in ALIASES.items()}
     entries = [
         _Entry(key, unquoted(environment[variable]), f"environment {variable}")
         for variable, key in FOREIGN.items()

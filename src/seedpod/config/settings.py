@@ -12,7 +12,14 @@ from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
 
-SEARCH, TRAINING, MACHINE, RUNPOD, FILES = "Search", "Training", "This machine", "RunPod workers", "Files"
+SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, FILES = (
+    "Search",
+    "Training",
+    "This machine",
+    "RunPod workers",
+    "Screen",
+    "Files",
+)
 
 # What settings and options wait for. Removing an `awaits=` below opens that setting, and nothing else is needed.
 _MORE_OBJECTIVES = "objectives other than val_accuracy"
@@ -34,12 +41,18 @@ HARMLESS = frozenset(
         "runpod_service_fallback_local",
         "concurrent",
         "concurrent_workers",
+        "gpu",
+        "gpu_price_per_second",
+        "max_cost",
+        "dashboard",
         "run_name",
         "results_dir",
         "cache_dir",
     }
 )
 """Settings that may differ when a run goes on: when, where and how many trials run, but nothing that a trial is."""
+ALIASES = {"enable_dashboard": "dashboard", "enable_progress_dashboard": "dashboard"}
+"""Other names that some settings are known by."""
 MAX_TRIALS = 100_000
 MAX_SEED = 2**32 - 1 - MAX_TRIALS  # a trial's seed is the base seed + its number, and seeds have 32 bits
 _MAX_EPOCHS = 1000
@@ -47,6 +60,14 @@ _MAX_WORKERS = 512
 _WEEK = 7 * 24 * 3600  # seconds; RunPod's longest executionTimeout
 
 _ACTIVATIONS = tuple(Option(name) for name in ("relu", "leaky_relu", "swish", "gelu"))
+_WEB = "the web dashboard"
+_DASHBOARDS = (
+    Option("auto", also=("true", "yes", "on", "1")),
+    Option("live"),
+    Option("plain"),
+    Option("none", also=("false", "no", "off", "0")),
+    Option("web", awaits=_WEB),
+)
 _MODES = (Option("simple"), Option("health", awaits=_HEALTH))
 _OPTIMIZE_FOR = (
     Option("val_accuracy"),
@@ -175,6 +196,25 @@ class OptimizationConfig:
     concurrent: bool = field(default=True, metadata=about(RUNPOD, Truth(), "run several remote trials at once"))
     concurrent_workers: int = field(
         default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once")
+    )
+    gpu: str = field(
+        default="", metadata=about(RUNPOD, Text(), "the endpoint's GPU, such as 4090, for what its trials cost")
+    )
+    gpu_price_per_second: float = field(
+        default=0.0,
+        metadata=about(RUNPOD, Number(0, 1, "USD"), "what a second of a worker costs; 0 is the price of gpu"),
+    )
+    max_cost: float = field(
+        default=0.0,
+        metadata=about(RUNPOD, Number(0, 1_000_000, "USD"), "no trial starts that would pass this; 0 is no limit"),
+    )
+    dashboard: str = field(
+        default="auto",
+        metadata=about(
+            SCREEN,
+            Choice(_DASHBOARDS),
+            "how a search is shown; auto is live on a terminal that can show it; enable_dashboard=false is none",
+        ),
     )
     run_name: str = field(
         default="", metadata=about(FILES, RunName(), "this run's folder; '' makes a name from data set and time")

@@ -11,6 +11,7 @@ MOST_IMPORTANCES = 5
 _OUTCOMES = {
     "done": "Done",
     "timeout": "Stopped at timeout_hours",
+    "max_cost": "Stopped by max_cost",
     "error": "Stopped by an error",
     "bug": "Stopped by a bug of seedpod",
 }
@@ -25,6 +26,8 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
         f"{data.id}: {images}; {config.validation_split:.0%} of them judge the trials",
         f"{config.trials} trials, {plan.workers} at a time, seed {config.random_seed}, results in {plan.folder}",
     ]
+    if plan.cost:
+        lines.append(f"Cost: {plan.cost}")
     if config.local_workers == 1 and cores > 1 and not config.use_runpod_service:
         lines.append(f"1 trial at a time on {cores} cores: local_workers=auto runs {cores} at once")
     return lines
@@ -94,6 +97,8 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
     took = duration(summary.ended_at - summary.started_at)
     lines.append(("", f"{ended} after {took}: of {summary.total} trials {counts}"))
+    if summary.cost:
+        lines.append(("", f"Cost: {summary.cost:.4f} USD, without starts and idle seconds of workers"))
     files = "best.yaml, summary.json, trials/" if best else "summary.json, trials/"
     lines.append(("", f"Results in {plan.folder}: {files}"))
     return lines

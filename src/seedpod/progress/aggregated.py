@@ -1,6 +1,6 @@
 """AggregatedProgress: all that a view shows, and the pure function that makes it from a snapshot of the board."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seedpod.board import FinishedTrial, RunningTrial, Snapshot
 from seedpod.progress.estimate import Outlook, outlook
@@ -173,6 +173,15 @@ class ConcurrentProgressAggregator:
             endpoint=endpoint,
             skipped=skipped,
         )
+
+    def next_trial_fits(self, snapshot: Snapshot, now: float) -> bool:
+        """Whether one more trial is expected to end within ``limit``, after all those that run."""
+        price = self.per_second
+        if self.limit is None or not price:
+            return True
+        ahead = outlook(snapshot, now, self.at_once)
+        known = self.costs(replace(snapshot, queued=1), now, ahead)
+        return (known.spent + known.running if known.projected is None else known.projected) <= self.limit
 
     def costs(self, snapshot: Snapshot, now: float, ahead: Outlook | None) -> Costs:
         """What the search costs."""

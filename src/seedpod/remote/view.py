@@ -1,6 +1,7 @@
 """An endpoint as a dashboard sees it."""
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from seedpod.remote.counters import GateCounters
 from seedpod.remote.wire import EndpointHealth
@@ -21,3 +22,11 @@ class EndpointView:
     health: EndpointHealth | None
     in_flight: int
     allowed: int
+
+
+@runtime_checkable
+class OnEndpoint(Protocol):
+    """What runs its trials on an endpoint, and lets one look at it."""
+
+    def view(self) -> EndpointView | None:
+        """What the endpoint says of itself now; None where it is out of use. May take seconds; raises nothing."""

@@ -105,6 +105,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "outcome": summary.outcome,
         "total": summary.total,
         "trials": dict(summary.trials),
+        "cost": round(summary.cost, 6),
         "best": None if best is None else best_record(best),
         "importances": dict(summary.importances),
         "failures": [asdict(group) for group in summary.failures],

@@ -118,6 +118,11 @@ class RunFolder:
         return self.path / "study.journal"
 
     @property
+    def events(self) -> Path:
+        """What has happened, see ``seedpod.results.event_log``."""
+        return self.path / "events.jsonl"
+
+    @property
     def jobs(self) -> Path:
         """What is known of remote jobs, see ``seedpod.backends.ledger``."""
         return self.path / "jobs.jsonl"
