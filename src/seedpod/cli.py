@@ -86,12 +86,15 @@ def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
     from seedpod.optimizer import ModelOptimizer
     from seedpod.training.runtime import usable_cores
 
-    terminal = Terminal(sys.stdout, usable_cores())
+    terminal = Terminal(sys.stdout, usable_cores(), mode=loaded.config.dashboard)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
     for line in _unused(loaded):
         terminal.say(line)
     optimizer = ModelOptimizer(
-        loaded.config, observer=terminal, make_backend=partial(make_backend, loaded.config, key, terminal.say)
+        loaded.config,
+        observer=terminal,
+        progress_callback=terminal.updated,
+        make_backend=partial(make_backend, loaded.config, key, terminal.say),
     )
     with _signals(optimizer.stop, terminal.say) as received:
         try:
