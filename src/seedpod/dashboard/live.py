@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from seedpod.dashboard.wording import cost_line, duration, endpoint_line, left_line, standing_line
@@ -19,20 +17,24 @@ _FEWEST_ROWS = 1
 def render(progress: AggregatedProgress, width: int, height: int) -> RenderableType:
     """The dashboard for a terminal of this size, at most ``height`` - 1 lines.
 
+    Lines of text with columns of fixed width: rich's tables would measure every cell of every picture, for ten times
+    the time.
+
     Args:
         progress: The search.
         width: Columns.
         height: Lines of the whole terminal; the line that the cursor is on stays free.
     """
-    head = list(_head(progress, width))
-    room = max(_FEWEST_ROWS, height - 2 - len(head))
+    wide = width >= _WIDE
+    lines = list(_head(progress, wide=wide))
+    room = max(_FEWEST_ROWS, height - 2 - len(lines))
     shown = progress.rows if len(progress.rows) <= room else progress.rows[: max(1, room - 1)]
-    parts: list[RenderableType] = [*head]
-    if shown:
-        parts.append(_table(shown, wide=width >= _WIDE))
+    lines += [_row(row, wide=wide) for row in shown]
     if len(shown) < len(progress.rows) and room > 1:
-        parts.append(_line(f"  and {len(progress.rows) - len(shown)} more running trials", "dim"))
-    return Group(*parts)
+        lines.append(_line(f"  and {len(progress.rows) - len(shown)} more running trials", "dim"))
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
 
 def spark_line(values: Sequence[float | None], width: int) -> str:
@@ -45,8 +47,13 @@ def spark_line(values: Sequence[float | None], width: int) -> str:
     return "".join(" " if value is None else _SPARKS[round((value - low) / span * steps)] for value in latest)
 
 
-def _head(progress: AggregatedProgress, width: int) -> Iterator[RenderableType]:
-    yield _bar(progress, wide=width >= _WIDE)
+def _head(progress: AggregatedProgress, *, wide: bool) -> Iterator[Text]:
+    yield Text.assemble(
+        "trials ",
+        *bar(progress.ended, progress.total, 40 if wide else 20),
+        f" {progress.ended}/{progress.total} ",
+        (standing_line(progress), "bold"),
+    )
     yield _line(left_line(progress))
     money = cost_line(progress.costs)
     if money:
@@ -56,40 +63,25 @@ def _head(progress: AggregatedProgress, width: int) -> Iterator[RenderableType]:
         yield _line(endpoint_line(progress.endpoint), "bold red" if open_breaker else "")
 
 
-def _bar(progress: AggregatedProgress, *, wide: bool) -> RenderableType:
-    grid = Table.grid(padding=(0, 1))
-    for _ in range(4):
-        grid.add_column(no_wrap=True)
-    grid.add_row(
-        "trials",
-        ProgressBar(total=max(1, progress.total), completed=progress.ended, width=40 if wide else 20),
-        f"{progress.ended}/{progress.total}",
-        Text(standing_line(progress), overflow="ellipsis"),
+def _row(row: TrialRow, *, wide: bool) -> Text:
+    curve = 24 if wide else 10
+    value = "-" if row.value is None else f"{row.value:.4f}"
+    left = "" if row.remaining is None else f"{duration(row.remaining)} left"
+    return Text.assemble(
+        (f"{f'#{row.number}':>5} ", "bold"),
+        f"{where(row):<{22 if wide else 9}} ",
+        *bar(row.epoch, row.max_epochs, 16 if wide else 6),
+        f" {f'{row.epoch}/{row.max_epochs}':<5} {value:>6} ",
+        (f"{spark_line(row.values, curve):<{curve}}", "cyan"),
+        f" {duration(row.age):>8} ",
+        (f"{left:>12}", "dim"),
     )
-    return grid
 
 
-def _table(rows: Sequence[TrialRow], *, wide: bool) -> RenderableType:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(justify="right", no_wrap=True, style="bold")
-    for _ in range(3):
-        grid.add_column(no_wrap=True)
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(no_wrap=True, style="cyan")
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(justify="right", no_wrap=True, style="dim")
-    for row in rows:
-        grid.add_row(
-            f" #{row.number}",
-            where(row),
-            ProgressBar(total=row.max_epochs, completed=row.epoch, width=16 if wide else 8),
-            f"{row.epoch}/{row.max_epochs}",
-            "-" if row.value is None else f"{row.value:.4f}",
-            spark_line(row.values, 24 if wide else 10),
-            duration(row.age),
-            "" if row.remaining is None else f"{duration(row.remaining)} left",
-        )
-    return grid
+def bar(done: int, total: int, width: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Two styled texts of ``width`` characters together: what is done, and what is not."""
+    full = min(width, width * done // max(1, total))
+    return ("━" * full, "green"), ("─" * (width - full), "dim")
 
 
 def where(row: TrialRow) -> str:
@@ -99,4 +91,4 @@ def where(row: TrialRow) -> str:
 
 
 def _line(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(text, style=style)

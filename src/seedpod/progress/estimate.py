@@ -10,9 +10,10 @@ import heapq
 import math
 import random
 import statistics
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from seedpod.board import RunningTrial, Snapshot
 from seedpod.tally import SAMPLES, Times, cost_level
@@ -75,7 +76,8 @@ def outlook(snapshot: Snapshot, now: float, at_once: int) -> Outlook | None:
         at_once: Trials that may run side by side.
     """
     times = snapshot.times
-    found = {trial.spec.number: _guess(trial, times, now) for trial in snapshot.running}
+    past = _Past(times)
+    found = {trial.spec.number: _guess(trial, past, now) for trial in snapshot.running}
     sample = [each.busy for each in times]
     if len(times) < SAMPLES:
         # All that have begun, a fair sample. Once the oldest are forgotten, the ended ones alone are one: trials that
@@ -83,11 +85,12 @@ def outlook(snapshot: Snapshot, now: float, at_once: int) -> Outlook | None:
         sample += [guess.total for guess in found.values() if guess is not None and guess.own]
     if not sample:
         return None
-    mean, wait = statistics.fmean(sample), _wait(times)
+    mean = statistics.fmean(sample)
     guesses = {
-        trial.spec.number: found[trial.spec.number] or _unheard(trial, mean, wait, now) for trial in snapshot.running
+        trial.spec.number: found[trial.spec.number] or _unheard(trial, mean, past.wait, now)
+        for trial in snapshot.running
     }
-    deals = _Deals(sample, wait, _scatter(times))
+    deals = _Deals(sample, past.wait, past.scatter)
     ends = deals.ends(list(guesses.values()), snapshot.queued, max(1, at_once, len(guesses)))
     running = {number: guess.left() for number, guess in guesses.items()}
     return Outlook(
@@ -100,15 +103,14 @@ def outlook(snapshot: Snapshot, now: float, at_once: int) -> Outlook | None:
     )
 
 
-def _guess(trial: RunningTrial, times: Sequence[Times], now: float) -> _Guess | None:
+def _guess(trial: RunningTrial, past: "_Past", now: float) -> _Guess | None:
     """How long a running trial takes, by its own pace or by that of ended trials like it; else None."""
     progress = trial.progress
-    share = _share(times, progress.epoch / trial.spec.max_epochs if progress else 0.0)
-    epochs = share * trial.spec.max_epochs
+    epochs = past.share_after(progress.epoch / trial.spec.max_epochs if progress else 0.0) * trial.spec.max_epochs
     heard = progress is not None and progress.epoch > 0
-    like = _pace_like(trial, times) if not heard or (progress and progress.epoch == 1) else None
+    like = past.pace_of(trial) if not heard or (progress and progress.epoch == 1) else None
     if progress is None or trial.reported_at is None or not heard:
-        return None if like is None else _unheard(trial, like * epochs, _wait(times, cold=trial.cold), now)
+        return None if like is None else _unheard(trial, like * epochs, past.wait_of(trial), now)
     pace, busy = _own_pace(trial, like)
     total = busy + max(0.0, epochs - progress.epoch) * pace
     wait = max(0.0, trial.reported_at - trial.started_at - busy)
@@ -138,41 +140,47 @@ def _own_pace(trial: RunningTrial, like: float | None) -> tuple[float, float]:
     return (pace if like is None else math.sqrt(pace * like)), spent
 
 
-def _pace_like(trial: RunningTrial, times: Sequence[Times]) -> float | None:
-    """Seconds an epoch of ended trials, by weighted median: the more alike their networks' cost, the heavier."""
-    level = cost_level(trial.spec.params)
-    paces = [(each.busy / each.epochs, 2.0 ** -(2 * (each.level - level) ** 2)) for each in times if each.epochs]
-    return _weighted_median(paces)
+class _Past:
+    """What ended trials tell about the others, looked up for each running trial.
 
+    Attributes:
+        wait: Seconds that a trial waits before its training.
+        scatter: Sigma of the logarithm of the pace among trials of equal cost.
+    """
 
-def _weighted_median(pairs: list[tuple[float, float]]) -> float | None:
-    half = sum(weight for _, weight in pairs) / 2
-    passed = 0.0
-    for value, weight in sorted(pairs):
-        passed += weight
-        if passed >= half:
-            return value
-    return None
+    def __init__(self, times: Sequence[Times]) -> None:
+        trained = [each for each in times if each.epochs and each.busy > 0]
+        self._paces = sorted((each.busy / each.epochs, each.level) for each in trained)
+        self._shares = sorted(min(1.0, each.epochs / each.max_epochs) for each in trained)
+        self._sums = [0.0, *accumulate(self._shares)]
+        cold, warm = ([each.wait for each in times if each.cold == kind] for kind in (True, False))
+        self.wait = statistics.median(warm or cold or [0.0])
+        self._cold_wait = statistics.median(cold or warm or [0.0])
+        # From neighbours, sorted by cost: what they differ by is not explained by it.
+        logs = [math.log(each.busy / each.epochs) for each in sorted(trained, key=_level)]
+        steps = [(after - before) ** 2 / 2 for before, after in pairwise(logs)]
+        self.scatter = math.sqrt(statistics.fmean(steps)) if steps else 0.5
 
+    def wait_of(self, trial: RunningTrial) -> float:
+        """Seconds that this one waits: the first ones wait for cold starts."""
+        return self._cold_wait if trial.cold else self.wait
 
-def _share(times: Sequence[Times], done: float) -> float:
-    """Share of its epochs that a trial trains which has trained ``done`` of them: early stopping ends some."""
-    shares = [min(1.0, each.epochs / each.max_epochs) for each in times if each.epochs]
-    later = [share for share in shares if share > done]
-    return statistics.fmean(later) if later else 1.0
+    def pace_of(self, trial: RunningTrial) -> float | None:
+        """Seconds an epoch, by weighted median: the more alike the networks' cost, the heavier."""
+        level = cost_level(trial.spec.params)
+        weights = [2.0 ** -(2 * (other - level) ** 2) for _, other in self._paces]
+        half, passed = sum(weights) / 2, 0.0
+        for (pace, _), weight in zip(self._paces, weights, strict=True):
+            passed += weight
+            if passed >= half:
+                return pace
+        return None
 
-
-def _wait(times: Sequence[Times], *, cold: bool = False) -> float:
-    """Seconds that a trial waits before its training; of the first ones where there are no others, or for ``cold``."""
-    waits = [each.wait for each in times if each.cold == cold] or [each.wait for each in times]
-    return statistics.median(waits) if waits else 0.0
-
-
-def _scatter(times: Sequence[Times]) -> float:
-    """Sigma of the logarithm of the pace among trials of equal cost: from neighbours, sorted by cost."""
-    paces = [math.log(each.busy / each.epochs) for each in sorted(times, key=_level) if each.epochs and each.busy > 0]
-    steps = [(after - before) ** 2 / 2 for before, after in pairwise(paces)]
-    return math.sqrt(statistics.fmean(steps)) if steps else 0.5
+    def share_after(self, done: float) -> float:
+        """Share of its epochs that a trial trains which has trained ``done`` of them: early stopping ends some."""
+        start = bisect_right(self._shares, done)
+        count = len(self._shares) - start
+        return (self._sums[-1] - self._sums[start]) / count if count else 1.0
 
 
 def _level(times: Times) -> float:
@@ -187,7 +195,7 @@ class _Deals:
     Args:
         sample: Training seconds of trials.
         wait: Seconds that each waits before.
-        scatter: See ``_scatter``.
+        scatter: See _Past.
     """
 
     def __init__(self, sample: Sequence[float], wait: float, scatter: float) -> None:

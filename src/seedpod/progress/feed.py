@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[AggregatedProgress], None]
 
-_PAUSE = 0.1  # seconds between two calls: nobody reads faster, and each call costs the search a millisecond
+_PAUSE = 0.2  # seconds between two calls: nobody reads faster, and each costs the search a millisecond
 _PATIENCE = 60.0  # seconds that the end of a search waits for a callback that does not return
 _HEARTBEAT = 1.0  # seconds after which a call comes though nothing has changed but the time
 
