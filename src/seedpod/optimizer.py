@@ -249,13 +249,8 @@ class ModelOptimizer:
         self, space: SearchSpace, data: DatasetInfo, backend: TrialBackend, folder: RunFolder, trial: Trial
     ) -> float:
         """Run one trial for ``optimize``."""
-        try:
-            self._check_stopped()
-            return self._run_trial(_spec(self._config, trial.number, suggest(space, trial), data), backend, folder)
-        except TrialCancelled as error:
-            if not self.stopped:  # nobody has asked for it: without this trial's end others would wait for ever
-                self._fail(error)
-            raise
+        self._check_stopped()
+        return self._run_trial(_spec(self._config, trial.number, suggest(space, trial), data), backend, folder)
 
     def _check_stopped(self) -> None:
         if self._overtime() and not self.stopped:
