@@ -59,7 +59,7 @@ def configuration(digits_cache: Path, tmp_path: Path) -> Configure:
 
 
 def on(train: Train) -> MakeBackend:
-    return lambda workers, cache_dir: ThreadBackend(train, workers)  # noqa: ARG005 - the protocol names it
+    return lambda *, workers, cache_dir, jobs: ThreadBackend(train, workers)  # noqa: ARG005 - the protocol names them
 
 
 def failing(numbers: Sequence[int], error: Exception, rest: Train = stand_in) -> Train:
@@ -452,7 +452,7 @@ def test_backend_is_closed_whatever_happens(configure: Configure) -> None:
     """The backend is closed after a good run, after a bug, and where the run never starts."""
     for train, name in [(stand_in, "a"), (failing([0], ZeroDivisionError()), "b"), (stand_in, "a")]:
         backend = ThreadBackend(train)
-        optimizer = ModelOptimizer(configure(trials=1, run_name=name), make_backend=lambda *_, made=backend: made)
+        optimizer = ModelOptimizer(configure(trials=1, run_name=name), make_backend=lambda made=backend, **_: made)
         with contextlib.suppress(ZeroDivisionError, ConfigError):
             optimizer.run()
         with pytest.raises(TrialCancelled):
@@ -546,7 +546,7 @@ def test_full_disk_ends_the_search_with_whole_files(configure: Configure, worker
         try:
             ModelOptimizer(OptimizationConfig(trials=40, sampler="random", run_name="r", local_workers={workers},
                            results_dir={config.results_dir!r}, cache_dir={config.cache_dir!r}),
-                           make_backend=lambda workers, _: ThreadBackend(train, workers)).run()
+                           make_backend=lambda workers, **_: ThreadBackend(train, workers)).run()
         except SeedpodError as error:
             print(error)
     """

@@ -300,7 +300,7 @@ def test_metrics_that_are_not_finite_travel_as_null() -> None:
 def test_largest_request_is_small() -> None:
     """The longest request that our own search space can make is under 1 KB."""
     space = SearchSpace((224, 224, 3), 10**6, (1, 1000))
-    study = optuna.create_study(sampler=make_sampler("random", 1, 1))
+    study = optuna.create_study(sampler=make_sampler("random", 1, 1, None))
     largest = max((space.suggest(study.ask()) for _ in range(200)), key=lambda params: len(canonical_json(params)))
     config = OptimizationConfig()
     spec = TrialSpec(

@@ -298,13 +298,8 @@ class ModelOptimizer:
 
     def _objective(self, space: SearchSpace, data: DatasetInfo, way: _Way, trial: Trial) -> float:
         """Run one trial for ``optimize``."""
-        try:
-            self._check_stopped()
-            return self._run_trial(_spec(self._config, trial.number, suggest(space, trial), data), way)
-        except TrialCancelled as error:
-            if not self.stopped:  # nobody has asked for it: without this trial's end others would wait for ever
-                self._fail(error)
-            raise
+        self._check_stopped()
+        return self._run_trial(_spec(self._config, trial.number, suggest(space, trial), data), way)
 
     def _check_stopped(self) -> None:
         if self._overtime() and not self.stopped:

@@ -69,7 +69,7 @@ def _row(row: TrialRow, *, wide: bool) -> Text:
     left = "" if row.remaining is None else f"{duration(row.remaining)} left"
     return Text.assemble(
         (f"{f'#{row.number}':>5} ", "bold"),
-        f"{where(row):<{22 if wide else 9}} ",
+        f"{where(row):<{22 if wide else 15}} ",
         *bar(row.epoch, row.max_epochs, 16 if wide else 6),
         f" {f'{row.epoch}/{row.max_epochs}':<5} {value:>6} ",
         (f"{spark_line(row.values, curve):<{curve}}", "cyan"),

@@ -49,12 +49,12 @@ class RunFolder:
             count = 2
             while or_next and path.exists():
                 path, count = results_dir / f"{run_name}-{count}", count + 1
-            path.mkdir(exist_ok=True)
-            if not _is_bare(path):
+            if path.exists() and not _is_bare(path):
                 raise ConfigError(
-                    f"run_name={run_name}: {path} exists already and is no run's. Choose another run_name, or leave it "
-                    f"out for a new one."
+                    f"run_name={run_name}: {path} exists already. Choose another run_name, or leave it out for a new "
+                    f"one."
                 )
+            path.mkdir(exist_ok=True)
             (path / "trials").mkdir(exist_ok=True)
             write_atomic(path / "config.yaml", config_yaml)
         except OSError as error:
@@ -164,7 +164,7 @@ class RunFolder:
 
 def _is_bare(path: Path) -> bool:
     """Whether there is no more in the folder than a kill leaves that comes before its configuration is written."""
-    return all(
+    return path.is_dir() and all(
         (entry.name == "trials" and not any(entry.iterdir())) or entry.name.startswith(".config.yaml.")
         for entry in path.iterdir()
     )

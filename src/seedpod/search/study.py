@@ -71,6 +71,20 @@ class SearchStudy(Study):
     def _next(self, fixed_distributions: dict[str, BaseDistribution] | None) -> Trial:
         return super().ask(fixed_distributions)
 
+    def _pop_waiting_trial_id(self) -> int | None:
+        """The waiting trial that Optuna runs next: the lowest, for all others may wait for it; not any, as Optuna has
+        it, whose storage in memory skips those that wait a second time.
+        """
+        waiting = [t for t in self.get_trials(deepcopy=False) if t.state is TrialState.WAITING]
+        taken = (t._trial_id for t in sorted(waiting, key=lambda t: t.number) if self._take(t))  # noqa: SLF001
+        return next(taken, None)
+
+    def _take(self, waiting: FrozenTrial) -> bool:
+        try:
+            return self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)  # noqa: SLF001
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
+
 
 class SharedStudy(SearchStudy):
     """A study that several optimizers work on together: exactly the trials that were laid out, each taken by one.
@@ -87,24 +101,21 @@ class SharedStudy(SearchStudy):
     def _next(self, fixed_distributions: dict[str, BaseDistribution] | None) -> Trial:  # noqa: ARG002
         """Take the next waiting trial; raises NothingLeft where there is none."""
         self._thread_local.cached_all_trials = None
-        for waiting in self._storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.WAITING,)):
-            if waiting.number < self.total and self._take(waiting):
-                # At once: one without an owner is taken for lost, after a while.
-                self._storage.set_trial_user_attr(waiting._trial_id, OWNER, self.owner)  # noqa: SLF001
-                return Trial(self, waiting._trial_id)  # noqa: SLF001
-        raise NothingLeft
+        trial_id = self._pop_waiting_trial_id()
+        if trial_id is None:
+            raise NothingLeft
+        # At once: one without an owner is taken for lost, after a while.
+        self._storage.set_trial_user_attr(trial_id, OWNER, self.owner)
+        return Trial(self, trial_id)
+
+    def _take(self, waiting: FrozenTrial) -> bool:
+        return waiting.number < self.total and super()._take(waiting)
 
     def lay_out(self, total: int) -> None:
         """See that there are as many trials as there are to be, in any state."""
         self.total = total
         for _ in range(total - len(self.get_trials(deepcopy=False))):
             self.enqueue_trial({})
-
-    def _take(self, waiting: FrozenTrial) -> bool:
-        try:
-            return self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)  # noqa: SLF001
-        except optuna.exceptions.UpdateFinishedTrialError:
-            return False
 
 
 def open_study(name: str, storage: str, journal: Path, owner: str) -> SearchStudy:
@@ -305,6 +316,8 @@ class _Watched:
         try:
             value = self._objective(trial)
         except TrialCancelled as error:
+            if not self._stopping():  # nobody has asked for it: without this trial's end others would wait for ever
+                self._failed(error)
             raise _LeftOpen from error
         except TrialPruned as error:
             raise optuna.TrialPruned(str(error)) from error
