@@ -1,9 +1,7 @@
 """Money: prices that are found wherever seedpod is installed, costs of trials, and a limit that holds."""
 
 import json
-import subprocess
-import sys
-import zipfile
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -175,11 +173,23 @@ def test_cancelled_trials_stay_paid(tmp_path: Path, digits_cache: Path) -> None:
     assert sum(record["cost"] for record in records) == pytest.approx(0.3)
 
 
-@pytest.mark.slow
-def test_installed_package_has_the_prices(tmp_path: Path) -> None:
-    """The wheel holds the table, where an installed package looks for it."""
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)], check=True
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    assert "seedpod/gpu_prices.yaml" in zipfile.ZipFile(wheel).namelist()
+def test_paid_search_that_fell_back_is_not_ended_by_its_limit(tmp_path: Path, digits_cache: Path) -> None:
+    """Where a search with a price runs on this machine instead, nothing is projected and no limit ends it."""
+
+    class Here(Billed):
+        name = "local"
+
+        def run(self, spec: TrialSpec, report: Report) -> TrialResult:
+            return replace(super().run(spec, report), run={})
+
+    settings = {"gpu_price_per_second": 0.01, "max_cost": 0.05}
+    summary, _, told = search(tmp_path, digits_cache, Here(10.0), **settings)
+    assert (summary.outcome, summary.cost, told[-1].costs.projected) == ("done", 0.0, 0.0)
+
+
+def test_wheel_holds_the_prices() -> None:
+    """The build puts the table beside the module that reads it, so that an installed package finds it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert included == {"configs/gpu_prices.yaml": "seedpod/gpu_prices.yaml"}
+    assert (ROOT / "configs" / "gpu_prices.yaml").is_file()

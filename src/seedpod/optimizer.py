@@ -27,7 +27,7 @@ from seedpod.errors import (
 )
 from seedpod.events import Observer, Plan, Summary, summarize
 from seedpod.guarded import Guarded
-from seedpod.money import estimate_before, price_of
+from seedpod.money import FREE, estimate_before, price_of
 from seedpod.progress import ConcurrentProgressAggregator, ProgressCallback
 from seedpod.reporting import Reporter
 from seedpod.results.event_log import EventLog, read_spent
@@ -277,7 +277,7 @@ class ModelOptimizer:
         return summary
 
     def _aggregator_for(self, backend: TrialBackend) -> ConcurrentProgressAggregator:
-        price = self._price
+        price = FREE if backend.name == LocalBackend.name else self._price
         return ConcurrentProgressAggregator(
             at_once=backend.at_once,
             backend=backend.name,
@@ -404,10 +404,12 @@ def _outcome_of(error: BaseException) -> str:
 
 def _check_number(result: TrialResult, spec: TrialSpec) -> None:
     if result.number != spec.number:
-        raise ContractMismatch(
+        error = ContractMismatch(
             f"the backend answered for trial {result.number} where trial {spec.number} was asked. Redeploy the worker "
             f"image from the same version of seedpod as the optimizer."
         )
+        error.run = dict(result.run)  # it was billed all the same
+        raise error
 
 
 def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> TrialResult:
