@@ -38,7 +38,7 @@ class Price:
 
     def cost(self, run: Mapping[str, ParamValue]) -> float:
         """USD for a trial, from the facts of where it ran; 0 where no endpoint asks money for it."""
-        return billed_seconds(run) * self.per_second
+        return round(billed_seconds(run) * self.per_second, 8)
 
 
 FREE = Price(0.0, "this machine")

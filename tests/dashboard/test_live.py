@@ -90,16 +90,16 @@ def test_head_says_the_search() -> None:
     for part in ("5/200", "4 running", "1 failed", "best 0.9000 #0", "gone", "left (", "epochs/s", "USD so far"):
         assert part in text
     assert "limit 5" in text
-    assert "queue 3, workers 1 idle 1 starting 2 running, in flight 4 of 8, breaker closed" in text
+    assert "queue 3, workers 1 idle 1 starting 2 running, in flight 4/8, breaker closed" in text
     assert "312 requests 2 retried" in text
 
 
 def test_what_is_not_known_is_said_so() -> None:
-    """Before there is ground for it the time left is not known; a local search shows no money and no endpoint."""
+    """Before there is ground for it the time left is not known; a local search costs nothing and has no endpoint."""
     empty = ConcurrentProgressAggregator().aggregate(TrialBoard(5, 0.0).snapshot(), 2.0)
     assert left_line(empty) == "time   2.0 s gone, time left not known yet"
-    assert cost_line(empty.costs) == ""
-    assert len(drawn(empty, 80, 24)) == 2
+    assert cost_line(empty.costs) == "cost   0 USD on this machine"
+    assert len(drawn(empty, 80, 24)) == 3
     assert "gpu=" in cost_line(replace(empty.costs, per_second=None))
     assert "does not answer" in endpoint_line(replace(VIEW, health=None))
 

@@ -55,9 +55,7 @@ def _head(progress: AggregatedProgress, *, wide: bool) -> Iterator[Text]:
         (standing_line(progress), "bold"),
     )
     yield _line(left_line(progress))
-    money = cost_line(progress.costs)
-    if money:
-        yield _line(money)
+    yield _line(cost_line(progress.costs))
     if progress.endpoint is not None:
         open_breaker = progress.endpoint.counters.breaker.state != "closed"
         yield _line(endpoint_line(progress.endpoint), "bold red" if open_breaker else "")

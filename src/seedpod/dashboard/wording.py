@@ -76,18 +76,18 @@ def left_line(progress: AggregatedProgress) -> str:
 
 
 def cost_line(costs: Costs) -> str:
-    """Money spent and to be spent; empty for a search on this machine."""
+    """Money spent and to be spent."""
     if costs.per_second is None:
         return "cost   not known: gpu= names the endpoint's GPU"
     if not costs.per_second and not costs.spent:
-        return ""
+        return "cost   0 USD on this machine"
     parts = [f"{costs.spent + costs.running:.4f} USD so far"]
     if costs.projected is not None:
         parts.append(f"about {costs.projected:.4f} at the end")
     if costs.limit is not None:
         parts.append(f"limit {costs.limit:g}")
     if costs.idle:
-        parts.append(f"idle workers up to {costs.idle:.4f} more")
+        parts.append(f"idle up to {costs.idle:.4f}")
     return "cost   " + ", ".join(parts)
 
 
@@ -102,7 +102,7 @@ def endpoint_line(view: EndpointView) -> str:
         parts += [f"queue {view.health.jobs.in_queue}", f"workers {workers}"]
     calls = view.counters.operations.values()
     sent, retried, failed = (sum(getattr(call, name) for call in calls) for name in ("sent", "retried", "failed"))
-    parts.append(f"in flight {view.in_flight}" + (f" of {view.allowed}" if view.allowed else ""))
+    parts.append(f"in flight {view.in_flight}" + (f"/{view.allowed}" if view.allowed else ""))
     parts.append(f"breaker {view.counters.breaker.state.replace('_', '-')}")
     parts.append(
         f"{sent} requests" + "".join(f" {n} {name}" for name, n in [("retried", retried), ("failed", failed)] if n)
