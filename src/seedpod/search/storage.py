@@ -21,6 +21,7 @@ from seedpod.errors import ConfigError, SeedpodError
 log = logging.getLogger(__name__)
 
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_CREATE_STUDY = 0  # what JournalOperation.CREATE_STUDY is on disk
 _RACES = (0.1, 0.3, 1.0)  # seconds between tries to open a database that another optimizer is laying out
 _SQLITE_PATIENCE = 60.0  # seconds that one optimizer waits for another one's transaction
 
@@ -84,7 +85,7 @@ def heal_journal(journal: Path) -> None:
     content = journal.read_bytes()
     whole = content.rfind(b"\n") + 1
     for number, line in enumerate(content[:whole].splitlines(), 1):
-        if not _is_object(line):
+        if not _is_fact(line, first=number == 1):
             raise _damaged(journal, f"line {number}")
     if whole != len(content):
         with journal.open("rb+") as file:
@@ -141,11 +142,13 @@ def _damaged(journal: Path, where: str) -> SeedpodError:
     )
 
 
-def _is_object(line: bytes) -> bool:
+def _is_fact(line: bytes, *, first: bool) -> bool:
+    """Whether it is a line of a journal; the first one makes the study."""
     try:
-        return isinstance(json.loads(line), dict)
+        fact = json.loads(line)
     except ValueError:
         return False
+    return isinstance(fact, dict) and (not first or fact.get("op_code") == _CREATE_STUDY)
 
 
 def _first_line(error: BaseException) -> str:
