@@ -33,7 +33,7 @@ def test_trial_goes_from_queued_to_running_to_finished() -> None:
     board = TrialBoard(2, started_at=10.0)
     assert (board.snapshot().queued, board.snapshot().running) == (2, ())
     board.start(samples.spec(0), now=11.0)
-    assert board.report(progress(0, 1))
+    assert board.report(progress(0, 1), 12.0)
     (running,) = board.snapshot().running
     assert (running.spec.number, running.started_at, running.progress) == (0, 11.0, progress(0, 1))
     finished = board.finish(samples.complete(0, 0.5), now=15.0)
@@ -73,7 +73,7 @@ def test_only_newer_progress_is_taken(reports: Sequence[tuple[int, int]], kept: 
     newest = (0, 0)
     for attempt, sequence in reports:
         before = board.snapshot().version
-        assert board.report(progress(0, sequence, attempt)) == ((attempt, sequence) > newest)
+        assert board.report(progress(0, sequence, attempt), 1.0) == ((attempt, sequence) > newest)
         assert (board.snapshot().version > before) == ((attempt, sequence) > newest)
         newest = max(newest, (attempt, sequence))
     (running,) = board.snapshot().running
@@ -83,11 +83,11 @@ def test_only_newer_progress_is_taken(reports: Sequence[tuple[int, int]], kept: 
 def test_progress_of_a_trial_that_does_not_run_is_ignored() -> None:
     """Progress before a trial starts or after it has ended is dropped."""
     board = TrialBoard(1, 0.0)
-    assert not board.report(progress(0, 1))
+    assert not board.report(progress(0, 1), 1.0)
     board.start(samples.spec(0), 0.0)
     board.finish(samples.complete(0, 0.5), 1.0)
     version = board.snapshot().version
-    assert not board.report(progress(0, 2))
+    assert not board.report(progress(0, 2), 1.0)
     assert (board.snapshot().version, board.snapshot().running) == (version, ())
 
 
@@ -143,7 +143,7 @@ def test_counts_always_add_up() -> None:
         for number in range(thread, 320, 16):
             board.start(samples.spec(number), 0.0)
             seen.append(board.snapshot())
-            board.report(progress(number, 1))
+            board.report(progress(number, 1), 1.0)
             board.finish(ended(number, list(Status)[number % len(Status)]), 1.0)
             seen.append(board.snapshot())
         return seen

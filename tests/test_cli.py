@@ -40,6 +40,7 @@ def test_search_leaves_whole_results(searched: tuple[Path, Any]) -> None:
     assert sorted(p.name for p in folder.iterdir()) == [
         "best.yaml",
         "config.yaml",
+        "events.jsonl",
         "study.journal",
         "summary.json",
         "trials",

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seedpod.backends.fallback import FallbackBackend
+from seedpod.backends.ledger import JobLedger
 from seedpod.backends.local import LocalBackend
-from seedpod.backends.runpod import JobRules, RunPodBackend
+from seedpod.backends.runpod import OWNED, JobRules, RunPodBackend
 from seedpod.clock import SystemClock
 from seedpod.config import OptimizationConfig
 from seedpod.endpoint.embedded import EmbeddedEndpoint
@@ -32,7 +33,7 @@ NO_KEY = (
 
 
 def make_backend(
-    config: OptimizationConfig, key: Secret | None, say: Say, workers: int, cache_dir: Path
+    config: OptimizationConfig, key: Secret | None, say: Say, *, workers: int, cache_dir: Path, jobs: Path
 ) -> TrialBackend:
     """The backend that the settings ask for, or the local one where the endpoint cannot be used and they allow it.
 
@@ -42,6 +43,7 @@ def make_backend(
         say: Gets a line for the user.
         workers: Trials at once on this machine.
         cache_dir: Where the prepared data sets are.
+        jobs: The run's ledger of remote jobs.
 
     Raises:
         ConfigError: The endpoint's address or its extra.
@@ -55,7 +57,7 @@ def make_backend(
     if not config.use_runpod_service:
         return local()
     try:
-        remote = _remote(config, key, say, cache_dir)
+        remote = _remote(config, key, say, cache_dir, JobLedger(jobs))
     except (EndpointRefused, EndpointUnreachable) as error:
         if not config.runpod_service_fallback_local:
             raise
@@ -98,7 +100,9 @@ def _say_hello(gate: Gate, config: OptimizationConfig, say: Say) -> None:
             say(f"{finding.what}. {finding.to_do}")
 
 
-def _remote(config: OptimizationConfig, key: Secret | None, say: Say, cache_dir: Path) -> RunPodBackend:
+def _remote(
+    config: OptimizationConfig, key: Secret | None, say: Say, cache_dir: Path, ledger: JobLedger
+) -> RunPodBackend:
     at_once = most_at_once(config)
     rules = JobRules(
         timeout=config.runpod_service_timeout,
@@ -111,16 +115,26 @@ def _remote(config: OptimizationConfig, key: Secret | None, say: Say, cache_dir:
         try:
             address = Address(endpoint.url, endpoint.endpoint_id)
             gate = connect(address, Secret(endpoint.key), at_once)
-            return RunPodBackend(gate, most_at_once=at_once, rules=rules, say=say, on_close=endpoint.close)
+            return RunPodBackend(
+                gate,
+                most_at_once=at_once,
+                rules=rules,
+                say=say,
+                on_close=endpoint.close,
+                ledger=ledger,
+                address=OWNED,
+            )
         except BaseException:
             endpoint.close()
             raise
     if key is None:
         raise EndpointRefused(NO_KEY)
-    gate = connect(parse_address(config.runpod_service_endpoint), key, at_once)
+    address = parse_address(config.runpod_service_endpoint)
+    gate = connect(address, key, at_once)
     try:
         _say_hello(gate, config, say)
     except BaseException:
         gate.close()
         raise
-    return RunPodBackend(gate, most_at_once=at_once, rules=rules, say=say)
+    place = f"{address.base_url}/{address.endpoint_id}"
+    return RunPodBackend(gate, most_at_once=at_once, rules=rules, say=say, ledger=ledger, address=place)

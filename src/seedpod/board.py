@@ -5,19 +5,52 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from seedpod.guarded import Guarded
+from seedpod.tally import NO_BILL, NO_EPOCHS, SAMPLES, Bill, EpochRate, Times, times_of
 from seedpod.trial import Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
 
 LAST = 8
 """Finished trials that a snapshot shows; older ones are in the run's folder."""
+CURVE = 24
+"""Latest values of a running trial that a snapshot shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningTrial:
-    """A trial between its start and its end. ``started_at`` is in seconds since the epoch."""
+    """A trial between its start and its end. Times are in seconds since the epoch.
+
+    Attributes:
+        spec: What is trained.
+        started_at: When it began, with whatever wait there was before its training.
+        cold: Whether no trial of the search had been heard of by then.
+        progress: The latest report.
+        reported_at: When that came; None before the first one.
+        first: The first report of the attempt that runs.
+        first_at: When that came.
+        values: The objective after the latest epochs, oldest first, at most CURVE.
+    """
 
     spec: TrialSpec
     started_at: float
+    cold: bool = False
     progress: TrialProgress | None = None
+    reported_at: float | None = None
+    first: TrialProgress | None = None
+    first_at: float | None = None
+    values: tuple[float | None, ...] = ()
+
+    def heard(self, progress: TrialProgress, now: float) -> "RunningTrial":
+        """The trial after one more report."""
+        again = self.first is None or self.first.attempt != progress.attempt
+        values = (progress.value,) if again else (*self.values[1 - CURVE :], progress.value)
+        first, first_at = (progress, now) if again else (self.first, self.first_at)
+        return RunningTrial(self.spec, self.started_at, self.cold, progress, now, first, first_at, values)
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds from the start to the training of this attempt; None before its first report."""
+        if self.first is None or self.first_at is None:
+            return None
+        return max(0.0, self.first_at - self.first.seconds - self.started_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +76,9 @@ class Snapshot:
         finished: How many trials ended in each way.
         last: The trials that ended last, oldest first, at most LAST.
         best: The complete trial with the highest value; of equal ones, the lowest number.
+        times: Where the seconds of the latest ended trials went, at most ``tally.SAMPLES``.
+        rate: Epochs a second.
+        bill: What ended trials have cost, those of an earlier run of this search included.
     """
 
     version: int
@@ -53,6 +89,9 @@ class Snapshot:
     finished: Mapping[Status, int]
     last: tuple[FinishedTrial, ...]
     best: FinishedTrial | None
+    times: tuple[Times, ...] = ()
+    rate: EpochRate = NO_EPOCHS
+    bill: Bill = NO_BILL
 
 
 @dataclass(slots=True)
@@ -63,6 +102,26 @@ class _State:
     last: deque[FinishedTrial] = field(default_factory=lambda: deque(maxlen=LAST))
     best: FinishedTrial | None = None
     failures: list[tuple[int, TrialFailure]] = field(default_factory=list)
+    times: tuple[Times, ...] = ()
+    rate: EpochRate = NO_EPOCHS
+    bill: Bill = NO_BILL
+    workers: set[str] = field(default_factory=set)
+    ended: int = 0
+
+    def take_in(self, finished: FinishedTrial, times: Times) -> None:
+        self.version += 1
+        self.ended += 1
+        if finished.result.status is not Status.CANCELLED:  # how long that one would have taken is not known
+            self.times = (*self.times[1 - SAMPLES :], times)
+        worker = str(finished.result.run.get("worker", ""))
+        self.bill = self.bill.with_trial(finished.result, new_worker=bool(worker) and worker not in self.workers)
+        self.workers.add(worker)
+        self.finished[finished.result.status] += 1
+        self.last.append(finished)
+        if finished.result.error is not None:
+            self.failures.append((finished.result.number, finished.result.error))
+        if _better(finished, self.best):
+            self.best = finished
 
 
 class TrialBoard:
@@ -82,16 +141,18 @@ class TrialBoard:
         """A trial begins."""
         with self._guarded.locked() as state:
             state.version += 1
-            state.running[spec.number] = RunningTrial(spec, now)
+            state.running[spec.number] = RunningTrial(spec, now, cold=state.rate.since is None and not state.ended)
 
-    def report(self, progress: TrialProgress) -> bool:
+    def report(self, progress: TrialProgress, now: float) -> bool:
         """A running trial has finished an epoch; False, and nothing changed, where that is late or out of order."""
         with self._guarded.locked() as state:
             trial = state.running.get(progress.number)
             if trial is None or (trial.progress and _age(trial.progress) >= _age(progress)):
                 return False
             state.version += 1
-            state.running[progress.number] = replace(trial, progress=progress)
+            state.running[progress.number] = trial.heard(progress, now)
+            known = trial.progress.epoch if trial.progress and trial.progress.attempt == progress.attempt else 0
+            state.rate = state.rate.with_epoch(now, max(0, progress.epoch - known))
             return True
 
     def finish(self, result: TrialResult, now: float) -> FinishedTrial | None:
@@ -101,14 +162,21 @@ class TrialBoard:
             if trial is None:
                 return None
             finished = FinishedTrial(trial.spec, result, trial.started_at, now)
-            state.version += 1
-            state.finished[result.status] += 1
-            state.last.append(finished)
-            if result.error is not None:
-                state.failures.append((result.number, result.error))
-            if _better(finished, state.best):
-                state.best = finished
+            took = max(0.0, now - trial.started_at)
+            state.take_in(finished, times_of(trial.spec, result, took, trial.waited, cold=trial.cold))
             return finished
+
+    def restore(self, finished: FinishedTrial) -> None:
+        """Take in a trial that an earlier run of the same search has finished."""
+        took = max(0.0, finished.ended_at - finished.started_at)
+        times = times_of(finished.spec, finished.result, took, None, cold=False)
+        with self._guarded.locked() as state:
+            state.take_in(finished, times)
+
+    def charge(self, usd: float) -> None:
+        """Take in what an earlier run of the same search has paid for trials that did not end."""
+        with self._guarded.locked() as state:
+            state.bill = replace(state.bill, usd=state.bill.usd + usd)
 
     def failures(self) -> tuple[tuple[int, TrialFailure], ...]:
         """Number and failure of every failed trial so far."""
@@ -118,7 +186,7 @@ class TrialBoard:
     def snapshot(self) -> Snapshot:
         """The board as it is now."""
         with self._guarded.locked() as state:
-            begun = len(state.running) + sum(state.finished.values())
+            begun = len(state.running) + state.ended
             return Snapshot(
                 version=state.version,
                 total=self._total,
@@ -128,6 +196,9 @@ class TrialBoard:
                 finished=dict(state.finished),
                 last=tuple(state.last),
                 best=state.best,
+                times=state.times,
+                rate=state.rate,
+                bill=state.bill,
             )
 
 

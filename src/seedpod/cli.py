@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from seedpod.config import LoadedConfig, help_text, load, origins_text
 from seedpod.errors import ConfigError, EndpointRefused, EndpointUnreachable, SeedpodError
+from seedpod.guarded import Guarded
 
 if TYPE_CHECKING:
     from seedpod.remote.secret import Secret
 
 DONE, FAILED, BAD_CONFIG, BAD_ENDPOINT = 0, 1, 2, 3
 INTERRUPTED = 128  # + the signal's number: 130 for Ctrl-C, 143 for SIGTERM
+_STOP_PATIENCE = 4.0  # seconds; whoever stops a search waits for no endpoint that does not answer
 _HELP_WORDS = {"help", "--help", "-h"}
 
 
@@ -89,12 +91,15 @@ def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
     from seedpod.optimizer import ModelOptimizer
     from seedpod.training.runtime import usable_cores
 
-    terminal = Terminal(sys.stdout, usable_cores())
+    terminal = Terminal(sys.stdout, usable_cores(), mode=loaded.config.dashboard)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
     for line in _unused(loaded):
         terminal.say(line)
     optimizer = ModelOptimizer(
-        loaded.config, observer=terminal, make_backend=partial(make_backend, loaded.config, key, terminal.say)
+        loaded.config,
+        observer=terminal,
+        progress_callback=terminal.updated,
+        make_backend=partial(make_backend, loaded.config, key, terminal.say),
     )
     with _signals(optimizer.stop, terminal.say) as received:
         try:
@@ -125,6 +130,7 @@ def _unused(loaded: LoadedConfig) -> Iterator[str]:
 def _signals(stop: Callable[[str], None], say: Callable[[str], None]) -> Iterator[list[int]]:
     """Turn the first Ctrl-C or SIGTERM into an orderly stop and the second into an end; yields those received."""
     received: list[int] = []
+    over = Guarded([False])
 
     def handle(number: int, _frame: FrameType | None) -> None:
         received.append(number)
@@ -132,19 +138,28 @@ def _signals(stop: Callable[[str], None], say: Callable[[str], None]) -> Iterato
             # The trainer processes end with this one: their input closes, and Linux signals them.
             os._exit(INTERRUPTED + number)
         # In a thread of its own: the interrupted main thread may hold the very locks that stopping needs.
-        threading.Thread(target=_stop, args=(stop, say), daemon=True, name="stopping").start()
+        threading.Thread(target=_stop, args=(stop, say, number, over), daemon=True, name="stopping").start()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
+        with over.locked() as ended:
+            ended[0] = True
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _stop(stop: Callable[[str], None], say: Callable[[str], None]) -> None:
-    stop("interrupted")
+def _stop(stop: Callable[[str], None], say: Callable[[str], None], number: int, over: Guarded[list[bool]]) -> None:
     say("Stopping: running trials are cancelled, results are saved. Once more ends at once.")
+    stop("interrupted")
+    if over.wait_for(lambda ended: ended[0] or None, _STOP_PATIENCE):
+        return
+    say(
+        "Not everything could be cancelled in time. Finished trials are saved, and jobs that still run are noted: the "
+        "same run_name takes them up again."
+    )
+    os._exit(INTERRUPTED + number)
 
 
 class _Lines(logging.Handler):

@@ -20,12 +20,14 @@ class Plan:
         data: The prepared data set.
         folder: Where its results go.
         workers: Trials at once.
+        cost: What it may cost, in a line; empty where it costs nothing.
     """
 
     config: OptimizationConfig
     data: DatasetInfo
     folder: Path
     workers: int
+    cost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Summary:
 
     Attributes:
         run: The run's name.
-        outcome: ``done``; ``timeout``; ``interrupted``; ``error``, where results could not be written; or ``bug``.
+        outcome: ``done``; ``timeout``; ``max_cost``; ``interrupted``; ``error``, where results could not be written; or
+            ``bug``.
         trials: How many trials ended in each way.
         total: Trials that were asked for.
         best: The best complete trial.
@@ -52,6 +55,7 @@ class Summary:
         failures: Failed trials by cause, most frequent first.
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch.
+        cost: USD, of all trials, those of an earlier run of this search included.
     """
 
     run: str
@@ -63,6 +67,7 @@ class Summary:
     failures: tuple[FailureGroup, ...]
     started_at: float
     ended_at: float
+    cost: float = 0.0
 
 
 class Observer:
@@ -101,6 +106,7 @@ def summarize(
         failures=group_failures(failures),
         started_at=snapshot.started_at,
         ended_at=ended_at,
+        cost=snapshot.bill.usd,
     )
 
 

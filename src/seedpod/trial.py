@@ -194,6 +194,8 @@ class TrialProgress:
         metrics: Loss and accuracy, for training and validation, after this epoch; None where not finite.
         seconds: Training seconds so far.
         attempt: Which try of the same spec this is, from 1.
+        backend: Where it runs; told by the backend and not by the trainer, so it is never on the wire.
+        worker: On which of its workers, told in the same way.
     """
 
     number: int
@@ -204,10 +206,13 @@ class TrialProgress:
     metrics: Mapping[str, float | None]
     seconds: float
     attempt: int = 1
+    backend: str = ""
+    worker: str = ""
 
     def to_wire(self) -> Wire:
         """The progress as plain JSON data."""
-        return {"schema": SCHEMA, **asdict(replace(self, metrics=finite(self.metrics)))}
+        data = asdict(replace(self, metrics=finite(self.metrics)))
+        return {"schema": SCHEMA} | {name: value for name, value in data.items() if name not in {"backend", "worker"}}
 
     @classmethod
     def from_wire(cls, data: object) -> Self:

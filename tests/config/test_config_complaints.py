@@ -67,10 +67,6 @@ def complaints(arguments: Sequence[str] = (), environment: Mapping[str, str] | N
         ("activation=relu,,gelu", "'' is not known"),
         ("activation=[relu", "has one bracket without the other"),
         ("activation=relu,relu", "names relu more than once; keep one."),
-        (
-            "storage=sqlite:///x",
-            "storage=sqlite:///x (command line): this version of seedpod does not have storage yet",
-        ),
         ("use_runpod_service=true", "use_runpod_service=true (command line): needs an endpoint"),
         (
             "min_epochs_per_trial=30",

@@ -1,7 +1,6 @@
 """Values: text as people type it, ranges, rules among settings, and settings that are not built yet."""
 
 import dataclasses
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,6 @@ from seedpod.config.wording import Refused
 from seedpod.errors import ConfigError
 
 EVERY = pytest.mark.parametrize("setting", settings(), ids=lambda setting: setting.name)
-OTHER_VALUES: dict[type, Callable[[Any], Any]] = {
-    bool: lambda value: not value,
-    int: lambda value: value + 1,
-    str: lambda _: "elsewhere",
-}
 
 
 def named(name: str) -> Setting:
@@ -178,21 +172,68 @@ def test_code_is_checked_like_text(values: dict[str, Any], words: list[str]) -> 
     assert len(message.splitlines()) == 1
 
 
-@EVERY
-def test_awaiting_settings_take_their_default_alone(setting: Setting) -> None:
+def test_awaiting_setting_takes_its_default_alone() -> None:
     """A setting of later work refuses any other value with the reason, and takes it once ``awaits`` is removed."""
-    if not setting.awaits:
-        return
-    other = OTHER_VALUES[type(setting.default)](setting.default)
-    with pytest.raises(ConfigError, match=f"does not have {setting.name} yet; it awaits {setting.awaits}"):
-        OptimizationConfig(**{setting.name: other})
-    opened = dataclasses.replace(setting, awaits="")
-    assert opened.parse(setting.kind.show(other)) == other
+    opened = named("trials")
+    awaiting = dataclasses.replace(opened, awaits="later work")
+    assert awaiting.parse("20") == 20
+    with pytest.raises(Refused, match="does not have trials yet; it awaits later work"):
+        awaiting.parse("21")
+    assert opened.parse("21") == 21
 
 
-def test_what_awaits() -> None:
-    """Storage outside the run's folder is the one setting that awaits."""
-    assert {setting.name for setting in settings() if setting.awaits} == {"storage"}
+def test_nothing_awaits() -> None:
+    """Every setting that there is can be used."""
+    assert [setting.name for setting in settings() if setting.awaits] == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sqlite:///study.db",
+        "sqlite:////abs/study.db",
+        "postgresql://me@host:5432/db",
+        "postgres://host/db",
+        "grpc://host:13000",
+    ],
+)
+def test_storages(address: str) -> None:
+    """SQLite, PostgreSQL and Optuna's proxy can be named."""
+    assert one(f"storage={address}") == address
+
+
+@pytest.mark.parametrize("address", ["redis://host", "study.db", "sqlite://", "grpc://host", "mysql://host/db"])
+def test_other_storages_are_refused(address: str) -> None:
+    """What is no storage that is tested is refused with those that are."""
+    with pytest.raises(ConfigError, match="sqlite:///FILE"):
+        load([f"storage={address}"], {})
+
+
+def test_password_is_refused_and_not_shown() -> None:
+    """A password in an address would be saved with the settings: it is refused, with the place where it belongs."""
+    with pytest.raises(ConfigError, match="PGPASSWORD") as caught:
+        load([], {"SEEDPOD_STORAGE": "postgresql://me:s3cret@host/db"})
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "workers"),
+    [
+        (["local_workers=9"], "local_workers=9"),
+        (["local_workers=3", "search_lag=2"], "local_workers=3"),
+        (
+            ["use_runpod_service=true", "runpod_service_endpoint=local", "concurrent_workers=9", "local_workers=1"],
+            "concurrent_workers=9",
+        ),
+    ],
+)
+def test_more_workers_than_lag(arguments: list[str], workers: str) -> None:
+    """More trials at once than a trial may lag behind is refused, with both ways out; each of them is taken."""
+    with pytest.raises(ConfigError, match=rf"^{workers} .*is more than search_lag=.*reproducible=false"):
+        load(arguments, {})
+    rest = [argument for argument in arguments if not argument.startswith("search_lag")]
+    load([*rest, "search_lag=auto"], {})
+    load([*arguments, "reproducible=false"], {})
 
 
 @pytest.mark.parametrize("name", ["mode", "optimize_for", "sampler"])

@@ -1,8 +1,10 @@
-"""Draws belong to their trial: one seed, the same study, whatever the threads do."""
+"""What a trial is suggested belongs to it: same seed, same study, whatever the workers, the timing or the kills."""
 
 import gc
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,111 +12,187 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import InMemoryStorage
+from studies import SPACE, go_on, killed_at, restless, run, study_of, table, value_of
 
-from seedpod.errors import Cause, TrainingError
-from seedpod.search.sampler import SeededSampler, make_sampler
-from seedpod.search.space import SearchSpace
-from seedpod.search.study import optimize
-from seedpod.trial import check_value
+from seedpod.errors import TrialCancelled
+from seedpod.search.sampler import LaggedSampler, make_sampler
+from seedpod.search.study import Trial, suggest
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-SPACE = SearchSpace((8, 8, 1), 1000, (2, 9))
+TRIALS = 24
 
 
-def never() -> bool:
-    return False
+def searched(name: str, jobs: int, *, lag: int = 8, seed: int = 7, trials: int = TRIALS) -> Any:
+    study = study_of(None, make_sampler(name, seed, 5, lag))
+    run(study, restless(jobs), trials=trials, jobs=jobs)
+    return table(study)
 
 
-def search(sampler: optuna.samplers.BaseSampler, jobs: int = 1, trials: int = 16) -> dict[int, dict[str, Any]]:
-    """Params by trial number of a search whose trials end out of order."""
-
-    def objective(trial: optuna.Trial) -> float:
-        params = SPACE.suggest(trial)
-        time.sleep(0.003 * ((trial.number * 7) % 3) * (jobs > 1))
-        if trial.number % 5 == 3:
-            raise TrainingError("does not fit", cause=Cause.TOO_LARGE)
-        return check_value(1 / (1 + float(params["learning_rate"]) + int(params["conv_layers"])))
-
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    optimize(study, objective, trials=trials, jobs=jobs, timeout=None, stopping=never)
-    return {trial.number: trial.params for trial in study.trials}
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_same_study_at_any_number_of_jobs(name: str) -> None:
+    """With random trial times, failing trials and a conditional space, 1, 2, 4, 6 and 8 jobs give one study."""
+    alone = searched(name, 1)
+    assert [row[0] for row in alone] == list(range(TRIALS))
+    assert {row[2] for row in alone} == {"COMPLETE", "FAIL"}
+    for jobs in (2, 4, 6, 8):
+        assert searched(name, jobs) == alone, jobs
 
 
-def test_random_draws_do_not_depend_on_the_threads() -> None:
-    """With the random sampler, equal trial numbers get equal parameters at 1, 2 and 4 jobs."""
-    alone = search(make_sampler("random", 7, 5))
-    assert len(alone) == 16
-    assert search(make_sampler("random", 7, 5), jobs=2) == alone
-    assert search(make_sampler("random", 7, 5), jobs=4) == alone
+@pytest.mark.parametrize("lag", [1, 2, 3, 7])
+def test_same_study_at_the_boundary_of_the_lag(lag: int) -> None:
+    """As many jobs as the lag, and even more, give what one job gives."""
+    alone = searched("tpe", 1, lag=lag)
+    assert searched("tpe", lag, lag=lag) == alone
+    assert searched("tpe", lag + 3, lag=lag) == alone
 
 
-def test_tpe_is_reproducible_one_at_a_time() -> None:
-    """Two TPE searches of one seed are equal, trial by trial, also past the random start."""
-    assert search(make_sampler("tpe", 7, 5)) == search(make_sampler("tpe", 7, 5))
-
-
-def test_tpe_starts_with_the_same_random_trials_at_any_number_of_jobs() -> None:
-    """Before TPE learns, equal trial numbers get equal parameters whatever the number of jobs."""
-    alone = search(make_sampler("tpe", 7, 16), trials=8)
-    assert search(make_sampler("tpe", 7, 16), jobs=4, trials=8) == alone
+def test_lag_decides() -> None:
+    """Another lag is another study as soon as the sampler has learned something, and the same one before."""
+    first, second = searched("tpe", 1, lag=2), searched("tpe", 1, lag=8)
+    assert first != second
+    assert first[:5] == second[:5]
 
 
 @pytest.mark.parametrize("name", ["random", "tpe"])
 def test_seeds_differ(name: str) -> None:
     """Another seed is another search, and within one search no two trials are drawn alike."""
-    first, second = (search(make_sampler(name, seed, 10)) for seed in (1, 2))
-    assert all(first[number] != second[number] for number in first)
-    assert len({str(params) for params in first.values()}) == len(first)
+    first, second = (searched(name, 1, seed=seed, trials=16) for seed in (1, 2))
+    assert all(mine[1] != theirs[1] for mine, theirs in zip(first, second, strict=True))
+    assert len({str(row[1]) for row in first}) == len(first)
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.lists(st.booleans(), min_size=4, max_size=4))
-def test_reseeding_changes_nothing(seed: int, reseed: list[bool]) -> None:
-    """Optuna's reseeding before trials of its thread pool, at whichever moments, leaves the draws as they are."""
-
-    def draws(reseed: list[bool]) -> list[dict[str, Any]]:
-        sampler = make_sampler("random", seed, 1)
-        study = optuna.create_study(sampler=sampler)
-        found = []
-        for now in reseed:
-            if now:
-                sampler.reseed_rng()
-            found.append(SPACE.suggest(study.ask()))
-        return found
-
-    assert draws(reseed) == draws([False] * 4)
+def test_tpe_learns() -> None:
+    """The lagged TPE gets better than random search on the same objective and seed."""
+    means = {}
+    for name in ("tpe", "random"):
+        rows = searched(name, 4, trials=48)
+        means[name] = sum(row[3] for row in rows[-20:] if row[3] is not None)
+    assert means["tpe"] > means["random"]
 
 
-def test_random_draws_do_not_depend_on_earlier_results() -> None:
-    """A trial's draw is the same whether the trials before it were told or are still running."""
-    sampler = make_sampler("random", 3, 1)
-    study = optuna.create_study(sampler=sampler)
-    open_trials = [SPACE.suggest(study.ask()) for _ in range(5)]
-    assert [search(make_sampler("random", 3, 1), trials=5)[number] for number in range(5)] == open_trials
+def test_trials_in_between_count_as_running() -> None:
+    """Trial k sees trials 0 to k - lag as they ended, and those up to k - 1 as running with their parameters alone."""
+    seen: dict[int, list[tuple[int, str, bool]]] = {}
+
+    class Recording(optuna.samplers.RandomSampler):
+        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            shown = study.get_trials(deepcopy=False)
+            seen[trial.number] = [(t.number, t.state.name, t.value is None) for t in shown]
+            assert all(t.params for t in shown)
+
+    study = study_of(None, LaggedSampler(Recording, 1, 3))
+    run(study, lambda trial: value_of(suggest(SPACE, trial)), trials=8, jobs=2)
+    for number, shown in seen.items():
+        assert [row[0] for row in shown] == list(range(number))
+        assert [row[1] for row in shown] == ["COMPLETE" if n <= number - 3 else "RUNNING" for n in range(number)]
+        assert all(none == (state == "RUNNING") for _, state, none in shown)
+
+
+def test_reseeding_changes_nothing() -> None:
+    """Optuna's reseeding before trials of its thread pool leaves the draws as they are."""
+    alone = searched("tpe", 1)
+    study = study_of(None, make_sampler("tpe", 7, 5, 8))
+    objective = restless(1)
+
+    def reseeding(trial: Trial) -> float:
+        study.sampler.reseed_rng()
+        return objective(trial)
+
+    run(study, reseeding, trials=TRIALS)
+    assert table(study) == alone
+
+
+def test_waiting_ends_with_what_it_waits_for() -> None:
+    """A trial beyond the lag starts within 100 ms of the end of the one it waits for, and not before."""
+    study = study_of(None, make_sampler("random", 1, 1, 1))
+    first = study.ask()
+    suggest(SPACE, first)
+    with ThreadPoolExecutor(1) as threads:
+        second = threads.submit(study.ask)
+        time.sleep(0.1)
+        assert not second.done()
+        study.tell(first, 0.5)
+        told = time.monotonic()
+        second.result(10)
+        assert time.monotonic() - told < 0.1
+
+
+@pytest.mark.parametrize("jobs", [2, 6])
+def test_stop_ends_all_waiting(jobs: int) -> None:
+    """``stop`` ends every wait at once, with TrialCancelled, and lets nobody begin to wait."""
+    sampler = make_sampler("random", 1, 1, 1)
+    assert isinstance(sampler, LaggedSampler)
+    study = study_of(None, sampler)
+    suggest(SPACE, study.ask())
+    with ThreadPoolExecutor(jobs) as threads:
+        waiting = [threads.submit(study.ask) for _ in range(jobs)]
+        time.sleep(0.1)
+        assert not any(each.done() for each in waiting)
+        began = time.monotonic()
+        sampler.stop()
+        for each in waiting:
+            with pytest.raises(TrialCancelled):
+                each.result(10)
+        assert time.monotonic() - began < 1
+    with pytest.raises(TrialCancelled):
+        study.ask()
 
 
 @pytest.mark.parametrize("name", ["random", "tpe"])
 def test_inner_samplers_are_dropped(name: str) -> None:
     """After its trials, failed ones included, the sampler holds none of theirs: memory does not grow."""
-    sampler = make_sampler(name, 1, 4)
-    assert isinstance(sampler, SeededSampler)
+    study = study_of(None, make_sampler(name, 1, 4, 8))
     gc.collect()
     before = Counter(type(each).__name__ for each in gc.get_objects())
-    search(sampler, jobs=2, trials=20)
+    run(study, restless(1), trials=20, jobs=2)
     gc.collect()
     after = Counter(type(each).__name__ for each in gc.get_objects())
-    for kind in ("TPESampler", "RandomSampler", "LazyRandomState"):
+    for kind in ("TPESampler", "RandomSampler", "LazyRandomState", "StudyView"):
         assert after[kind] <= before[kind], kind
 
 
-def test_draws_survive_a_restart(tmp_path: Path) -> None:
-    """A search that goes on in a new process, with a new sampler, draws what it would have drawn."""
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
-    found = []
-    for _ in range(4):
-        study = optuna.create_study(
-            study_name="s", storage=storage, load_if_exists=True, sampler=make_sampler("random", 3, 1)
-        )
-        found.append(SPACE.suggest(study.ask()))
-    assert [search(make_sampler("random", 3, 1), trials=4)[number] for number in range(4)] == found
+def test_asynchronous_sampler_is_optunas_own() -> None:
+    """Without a lag the sampler is Optuna's, which learns from whatever has ended."""
+    assert isinstance(make_sampler("tpe", 1, 4, None), optuna.samplers.TPESampler)
+    assert isinstance(make_sampler("random", 1, 4, None), optuna.samplers.RandomSampler)
+
+
+@cache
+def undisturbed() -> Any:
+    return searched("tpe", 1)
+
+
+def with_kills(kept: Path | InMemoryStorage, moments: list[int], jobs: list[int]) -> Any:
+    dying = killed_at(moments)
+    for at_once in jobs:
+        study = study_of(kept, make_sampler("tpe", 7, 5, 8))
+        go_on(study, dying(restless(at_once, 0.001)), TRIALS, at_once)
+    return table(study)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 30), max_size=5), st.lists(st.sampled_from([1, 2, 4]), min_size=7, max_size=7))
+def test_kills_change_nothing(moments: list[int], jobs: list[int]) -> None:
+    """A study that is killed at any moments, with half suggested trials, and goes on with any jobs ends the same."""
+    assert with_kills(InMemoryStorage(), moments, jobs) == undisturbed()
+
+
+def test_kills_change_nothing_in_a_journal(tmp_path: Path) -> None:
+    """The same through the journal, where every start reads the study from the file."""
+    assert with_kills(tmp_path / "j", [3, 11, 12], [4, 2, 4, 1]) == undisturbed()
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_no_deadlock_where_a_trial_has_a_bug(jobs: int) -> None:
+    """A bug in the trial that all others wait for ends the search at once, at any number of jobs."""
+    study = study_of(None, make_sampler("tpe", 1, 1, 1))
+
+    def objective(trial: Trial) -> float:
+        suggest(SPACE, trial)
+        time.sleep(0.05)  # the others are waiting by then
+        raise ZeroDivisionError
+
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        run(study, objective, trials=20, jobs=jobs)
+    assert time.monotonic() - began < 5

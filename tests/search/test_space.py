@@ -48,7 +48,7 @@ CHOICES = {
 
 
 def suggestions(space: SearchSpace, seed: int, count: int = 1) -> list[dict[str, ParamValue]]:
-    study = optuna.create_study(sampler=make_sampler("random", seed, 1))
+    study = optuna.create_study(sampler=make_sampler("random", seed, 1, None))
     return [space.suggest(study.ask()) for _ in range(count)]
 
 

@@ -4,39 +4,53 @@ import math
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from studies import run, study_of
 
-from seedpod.errors import BackendError, Cause, SeedpodError, TrainingError, TrialCancelled, TrialPruned
-from seedpod.search.sampler import make_sampler
-from seedpod.search.study import Study, Trial, create_study, importances, optimize
+from seedpod.errors import (
+    BackendError,
+    Cause,
+    ConfigError,
+    SeedpodError,
+    TrainingError,
+    TrialCancelled,
+    TrialPruned,
+)
+from seedpod.search.study import (
+    Ended,
+    SearchStudy,
+    Trial,
+    agree,
+    ended_trials,
+    importances,
+    left_to_run,
+    open_study,
+    optimize,
+    take_up_open,
+)
+from seedpod.trial import Status
 
 
 @pytest.fixture(name="study")
-def new_study(tmp_path: Path) -> Study:
-    return create_study("s", tmp_path / "study.journal", make_sampler("random", 1, 1))
-
-
-def run(study: Study, objective: Callable[[Trial], float], trials: int = 8, jobs: int = 1) -> None:
-    optimize(study, objective, trials=trials, jobs=jobs, timeout=None, stopping=lambda: False)
+def new_study(tmp_path: Path) -> SearchStudy:
+    return study_of(tmp_path / "study.journal")
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize(
-    "error",
+    ("error", "state"),
     [
-        TrainingError("diverged", cause=Cause.DIVERGED),
-        BackendError("no answer"),
-        TrialCancelled("enough"),
-        TrialPruned("enough"),
+        (TrainingError("diverged", cause=Cause.DIVERGED), TrialState.FAIL),
+        (BackendError("no answer"), TrialState.FAIL),
+        (TrialPruned("enough"), TrialState.PRUNED),
     ],
 )
-def test_trial_that_fails_fails_alone(study: Study, error: Exception, jobs: int) -> None:
-    """A trial that fails or is stopped is told FAIL, and the search runs all the others."""
+def test_trial_that_fails_fails_alone(study: SearchStudy, error: Exception, state: TrialState, jobs: int) -> None:
+    """A trial that fails is told FAIL, one that is pruned PRUNED, and the search runs all the others."""
 
     def objective(trial: Trial) -> float:
         if trial.number % 2:
@@ -45,11 +59,94 @@ def test_trial_that_fails_fails_alone(study: Study, error: Exception, jobs: int)
 
     run(study, objective, jobs=jobs)
     states = {trial.number: trial.state for trial in study.trials}
-    assert states == {n: TrialState.FAIL if n % 2 else TrialState.COMPLETE for n in range(8)}
+    assert states == {n: state if n % 2 else TrialState.COMPLETE for n in range(8)}
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_bug_ends_the_search(study: Study, jobs: int) -> None:
+def test_cancelled_trial_stays_open(study: SearchStudy, jobs: int) -> None:
+    """A cancelled trial ends the search and is told nothing, so that a later run can take it up."""
+
+    def objective(trial: Trial) -> float:
+        if trial.number == 4:
+            raise TrialCancelled("enough")
+        return 0.5
+
+    with pytest.raises(TrialCancelled):
+        run(study, objective, jobs=jobs)
+    assert study.trials[4].state is TrialState.RUNNING
+    assert len(study.trials) < 8 or jobs > 1
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_trial_with_a_bug_stays_open(study: SearchStudy, jobs: int) -> None:
+    """A bug tells the study nothing: mended, the same trial runs again."""
+
+    def objective(trial: Trial) -> float:
+        if trial.number == 4:
+            raise ZeroDivisionError
+        return 0.5
+
+    with pytest.raises(ZeroDivisionError):
+        run(study, objective, jobs=jobs)
+    assert study.trials[4].state is TrialState.RUNNING
+
+
+def test_open_trials_are_taken_up_under_their_numbers(study: SearchStudy) -> None:
+    """Trials left running are run again first, those whose end is known are told it, and N is all that there are."""
+    for _ in range(4):
+        study.ask()
+    study.tell(1, 0.5)
+    told = {2: Ended(Status.COMPLETE, 0.25, {}), 3: Ended(Status.PRUNED, None, {}), 9: Ended(Status.FAILED, None, {})}
+    take_up_open(study, told, lambda _: True)
+    ran: list[int] = []
+
+    def objective(trial: Trial) -> float:
+        ran.append(trial.number)
+        return 0.75
+
+    assert left_to_run(study, 6) == 3
+    run(study, objective, trials=3)
+    assert ran == [0, 4, 5]
+    assert {n: (end.status, end.value) for n, end in ended_trials(study).items()} == {
+        0: ("complete", 0.75),
+        1: ("complete", 0.5),
+        2: ("complete", 0.25),
+        3: ("pruned", None),
+        4: ("complete", 0.75),
+        5: ("complete", 0.75),
+    }
+    assert left_to_run(study, 6) == left_to_run(study, 3) == 0
+
+
+def test_what_was_agreed_is_held_to(study: SearchStudy) -> None:
+    """A later run with another decisive setting or lag is refused by name; ``auto`` takes the lag that there is."""
+    assert agree(study, {"random_seed": "1"}, 4, any_lag=True) == 4
+    assert agree(study, {"random_seed": "1"}, 4, any_lag=False) == 4
+    assert agree(study, {"random_seed": "1"}, 2, any_lag=True) == 4
+    with pytest.raises(ConfigError, match=r"search_lag=2, begun with 4"):
+        agree(study, {"random_seed": "1"}, 2, any_lag=False)
+    with pytest.raises(ConfigError, match=r"random_seed=2, begun with 1"):
+        agree(study, {"random_seed": "2"}, 4, any_lag=False)
+
+
+def test_result_that_the_study_is_not_told_is_said(study: SearchStudy) -> None:
+    """A journal that fails between a trial's end and its telling ends the search, even in the last trial."""
+
+    class Unwritable(type(study._storage)):  # type: ignore[misc]
+        def set_trial_state_values(self, *_: object) -> bool:
+            raise SeedpodError("cannot write")
+
+    def objective(trial: Trial) -> float:
+        if trial.number == 1:
+            study._storage.__class__ = Unwritable
+        return 0.5
+
+    with pytest.raises(SeedpodError):
+        run(study, objective, trials=2, jobs=2)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_bug_ends_the_search(study: SearchStudy, jobs: int) -> None:
     """Any other exception comes out of the search, which runs no more trials."""
 
     def objective(trial: Trial) -> float:
@@ -63,28 +160,30 @@ def test_bug_ends_the_search(study: Study, jobs: int) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_stopping_ends_the_search(study: Study, jobs: int) -> None:
+def test_stopping_ends_the_search(study: SearchStudy, jobs: int) -> None:
     """Once ``stopping`` says so no new trial starts, and those that run end."""
     stopping = threading.Event()
+    ended_for: list[BaseException] = []
 
     def objective(trial: Trial) -> float:
         if trial.number == 5:
             stopping.set()
         return 0.5
 
-    optimize(study, objective, trials=100, jobs=jobs, timeout=None, stopping=stopping.is_set)
+    optimize(study, objective, trials=100, jobs=jobs, timeout=None, stopping=stopping.is_set, failed=ended_for.append)
+    assert ended_for == []
     assert 6 <= len(study.trials) <= 6 + 2 * jobs
     assert all(trial.state.is_finished() for trial in study.trials)
 
 
-def test_timeout_ends_the_search(study: Study) -> None:
+def test_timeout_ends_the_search(study: SearchStudy) -> None:
     """After the timeout no trial starts."""
-    optimize(study, lambda _: 0.5, trials=10**6, jobs=1, timeout=0.05, stopping=lambda: False)
+    optimize(study, lambda _: 0.5, trials=10**6, jobs=1, timeout=0.05, stopping=lambda: False, failed=pytest.fail)
     assert 1 <= len(study.trials) < 10**6
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_exactly_so_many_trials(study: Study, jobs: int) -> None:
+def test_exactly_so_many_trials(study: SearchStudy, jobs: int) -> None:
     """``trials`` is what runs, at any number of jobs, also when every trial is stopped."""
 
     def objective(_: Trial) -> float:
@@ -94,7 +193,7 @@ def test_exactly_so_many_trials(study: Study, jobs: int) -> None:
     assert [trial.number for trial in study.trials] == list(range(10))
 
 
-def test_another_process_reads_the_journal(study: Study, tmp_path: Path) -> None:
+def test_another_process_reads_the_journal(study: SearchStudy, tmp_path: Path) -> None:
     """A second process opens the running study's journal with plain Optuna and sees values and parameters."""
     run(study, lambda trial: trial.suggest_float("x", 0, 1))
     program = f"""
@@ -113,18 +212,18 @@ print(len(study.trials), study.best_value, study.direction.name)
 def test_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """A full disk under the journal is an error that names the file and what to do, not a bug."""
     program = f"""
-import resource
+import json, resource
 from pathlib import Path
 from seedpod.errors import SeedpodError
-from seedpod.search.sampler import make_sampler
-from seedpod.search.study import create_study, optimize
-study = create_study("s", Path({str(tmp_path / "study.journal")!r}), make_sampler("random", 1, 1))
+from seedpod.search.study import open_study, optimize
+study = open_study("s", "", Path({str(tmp_path / "study.journal")!r}), "")
+errors = []
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-try:
-    optimize(study, lambda trial: trial.suggest_float("x", 0, 1), trials=100, jobs=1, timeout=None,
-             stopping=lambda: False)
-except SeedpodError as error:
-    print(error)
+optimize(study, lambda trial: trial.suggest_float("x", 0, 1), trials=100, jobs=3, timeout=None,
+         stopping=lambda: bool(errors), failed=errors.append)
+assert isinstance(errors[0], SeedpodError)
+print(errors[0])
+assert all(map(json.loads, open({str(tmp_path / "study.journal")!r})))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert f"cannot write {tmp_path / 'study.journal'} (File too large)" in done.stdout
@@ -134,10 +233,10 @@ except SeedpodError as error:
 def test_journal_in_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     """A journal that cannot be made is named, too."""
     with pytest.raises(SeedpodError, match=r"cannot write .*missing/study.journal"):
-        create_study("s", tmp_path / "missing" / "study.journal", make_sampler("random", 1, 1))
+        open_study("s", "", tmp_path / "missing" / "study.journal", "")
 
 
-def with_values(study: Study, values: list[float | None]) -> Study:
+def with_values(study: SearchStudy, values: list[float | None]) -> SearchStudy:
     def objective(trial: Trial) -> float:
         trial.suggest_float("x", 0, 1)
         trial.suggest_categorical("y", ["a", "b"])
@@ -151,13 +250,13 @@ def with_values(study: Study, values: list[float | None]) -> Study:
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, None, None], [None], [0.5] * 6, [0.0, 0.0, None]])
-def test_importances_need_values_that_differ(study: Study, values: list[float | None]) -> None:
+def test_importances_need_values_that_differ(study: SearchStudy, values: list[float | None]) -> None:
     """With fewer than two complete trials, or one value for all, nothing is said to matter."""
     assert importances(with_values(study, values)) == {}
 
 
 @pytest.mark.parametrize("values", [[0.1, 0.9], [0.1, None, 0.9, 0.5], [n / 20 for n in range(20)]])
-def test_importances_are_shares_of_one(study: Study, values: list[float | None]) -> None:
+def test_importances_are_shares_of_one(study: SearchStudy, values: list[float | None]) -> None:
     """Importances are finite shares that sum to 1, the largest first, and the same whenever they are asked."""
     found = importances(with_values(study, values))
     assert set(found) == {"x", "y"}
@@ -166,7 +265,7 @@ def test_importances_are_shares_of_one(study: Study, values: list[float | None])
     assert importances(study) == found
 
 
-def test_importances_find_what_matters(study: Study) -> None:
+def test_importances_find_what_matters(study: SearchStudy) -> None:
     """The one parameter that decides the value comes first, a conditional one that does not comes after it."""
 
     def objective(trial: Trial) -> float:
@@ -181,7 +280,7 @@ def test_importances_find_what_matters(study: Study) -> None:
 
 def test_optuna_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Failed trials are told by us, with their cause; Optuna's own warnings stay silent."""
-    study = create_study("quiet", tmp_path / "quiet.journal", make_sampler("tpe", 1, 2))
+    study = study_of(tmp_path / "quiet.journal")
     with_values(study, [0.5, None, 0.7, None])
     assert capfd.readouterr() == ("", "")
     assert optuna.logging.get_verbosity() == optuna.logging.ERROR

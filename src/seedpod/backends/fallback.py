@@ -5,9 +5,12 @@ from dataclasses import dataclass, replace
 
 from seedpod.errors import EndpointRefused, EndpointUnreachable, TrialCancelled, TrialError, TrialStopped
 from seedpod.guarded import Guarded
+from seedpod.remote.view import EndpointView, OnEndpoint
+from seedpod.tally import billed_seconds
 from seedpod.trial import Report, TrialBackend, TrialProgress, TrialResult, TrialSpec
 
 _LOOK_AGAIN = 1.0  # seconds that a trial waits for a local place before it asks whether the endpoint is back
+_HERE = "local"  # what a trial's progress says of where it runs
 _LATER = 100  # added to a trial's attempt when it runs here: its progress counts anew, and the older one no more
 
 
@@ -47,27 +50,38 @@ class FallbackBackend:
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """See TrialBackend."""
+        billed = 0.0
         while True:
             if not self._refused():
                 try:
                     result = self._remote.run(spec, report)
                 except EndpointRefused as error:
+                    billed += billed_seconds(error.run)
                     self._give_up(error)
                 except EndpointUnreachable as error:
+                    billed += billed_seconds(error.run)
                     self._note_away(error)
+                except (TrialError, TrialStopped) as error:
+                    _bill(error, billed)
+                    raise
                 else:
                     self._note_back()
-                    return result
+                    return _billed(result, billed)
             local = self._local_place()
             if local is not None:
                 try:
-                    return local.run(spec, _as_later_attempt(report))
+                    return _billed(local.run(spec, _as_later_attempt(report)), billed)
                 except (TrialError, TrialStopped) as error:
                     error.backend = local.name
+                    _bill(error, billed)
                     raise
                 finally:
                     with self._state.locked() as state:
                         state.running -= 1
+
+    def view(self) -> EndpointView | None:
+        """What the endpoint says of itself; None where it is not asked any more. Asks it, so it may take a while."""
+        return None if self._refused() or not isinstance(self._remote, OnEndpoint) else self._remote.view()
 
     def cancel_all(self) -> None:
         """See TrialBackend."""
@@ -158,6 +172,18 @@ class FallbackBackend:
 
 def _as_later_attempt(report: Report) -> Report:
     def later(progress: TrialProgress) -> None:
-        report(replace(progress, attempt=progress.attempt + _LATER))
+        report(replace(progress, attempt=progress.attempt + _LATER, backend=_HERE))
 
     return later
+
+
+def _billed(result: TrialResult, seconds: float) -> TrialResult:
+    """The result with the billed seconds of remote attempts that came before."""
+    if not seconds:
+        return result
+    return replace(result, run={**result.run, "billed_seconds": billed_seconds(result.run) + seconds})
+
+
+def _bill(error: TrialError | TrialStopped, seconds: float) -> None:
+    if seconds:
+        error.run["billed_seconds"] = billed_seconds(error.run) + seconds

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
+from seedpod.backends.ledger import JobLedger, OpenJob
 from seedpod.clock import Clock, SystemClock
 from seedpod.errors import (
     BackendError,
@@ -33,16 +34,24 @@ from seedpod.guarded import Guarded
 from seedpod.remote.counters import GateCounters
 from seedpod.remote.policy import ConcurrencyLimit, Operation
 from seedpod.remote.polling import poll_delay
+from seedpod.remote.view import EndpointView
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
 from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec
 
 T = TypeVar("T")
+
+OWNED = "local"
+"""What the ledger calls an endpoint that lives no longer than the search."""
 
 _MARGIN = 5.0  # seconds by which the worker's own deadline comes before the endpoint's: it knows what it was doing
 _TTL_MARGIN = 60.0  # seconds by which the endpoint forgets a job later than we give it up
 _LOOK_AGAIN = 1.0  # seconds until an endpoint that is out of reach is asked again
 _REMEMBERED = 32  # trials whose pace predicts the next one's
 _SUSPICIOUS = 3  # failures of one worker that make it worth naming
+
+
+class _NothingToAdopt(BackendError):
+    """A job of an earlier process that is gone or was cancelled: no failure, its trial runs again."""
 
 
 class Endpoint(Protocol):
@@ -52,9 +61,9 @@ class Endpoint(Protocol):
     def status(self, job_id: str) -> JobStatus: ...  # noqa: D102
     def cancel(self, job_id: str) -> JobStatus: ...  # noqa: D102
     def health(self) -> EndpointHealth: ...  # noqa: D102
+    def counters(self) -> GateCounters: ...  # noqa: D102
     def pause(self, seconds: float) -> None: ...  # noqa: D102
     def cancel_waiting(self) -> None: ...  # noqa: D102
-    def counters(self) -> GateCounters: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
 
@@ -91,7 +100,10 @@ class _Job:
     worker: str = ""
     reports: int = 0
     sequence: int = 0  # of the last progress that was reported
+    adopted: bool = False  # an earlier process has posted it
     ended: bool = False
+    gone: bool = False
+    cancelled: bool = False
     status: JobStatus | None = None
     pace: float | None = None  # seconds an epoch, from its own progress
 
@@ -111,6 +123,7 @@ class _Shared:
     paces: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     failures_of: dict[str, list[str]] = field(default_factory=dict)  # job ids by worker
     health_said_at: float = float("-inf")
+    billed: dict[str, float] = field(default_factory=dict)  # seconds of all attempts, by the uid of a running trial
 
 
 class RunPodBackend:
@@ -124,6 +137,8 @@ class RunPodBackend:
         clock: Tells the time.
         chance: Spreads the polls of jobs that were submitted together.
         on_close: Called at the end of ``close``.
+        ledger: Remembers jobs beyond the end of this process; without one nothing is taken up again.
+        address: What the ledger calls this endpoint.
     """
 
     name = "runpod"
@@ -138,9 +153,13 @@ class RunPodBackend:
         clock: Clock | None = None,
         chance: random.Random | None = None,
         on_close: Callable[[], None] = lambda: None,
+        ledger: JobLedger | None = None,
+        address: str = "",
     ) -> None:
         self.at_once = most_at_once
         self._on_close = on_close
+        self._ledger = ledger
+        self._address = address
         self._endpoint = endpoint
         self._rules = rules or JobRules()
         self._say = say
@@ -150,21 +169,70 @@ class RunPodBackend:
         self._end = Guarded(_End())
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
-        """See TrialBackend."""
-        for attempt in range(1, self._rules.retries + 2):
+        """See TrialBackend. A job of the same spec that an earlier process left at this endpoint is taken up again.
+
+        Result and error carry ``billed_seconds`` of all attempts among the facts of where the trial ran.
+        """
+        try:
+            result = self._attempts(spec, report)
+        except (TrialError, TrialStopped) as error:
+            error.run["billed_seconds"] = self._billed(spec)
+            raise
+        return replace(result, run={**result.run, "billed_seconds": self._billed(spec)})
+
+    def view(self) -> EndpointView:
+        """What the endpoint says of itself. Asks it, so it may take a while."""
+        try:
+            health = self._endpoint.health()
+        except (BackendError, TrialStopped):
+            health = None
+        with self._shared.locked() as shared:
+            in_flight, allowed = shared.in_flight, shared.limit.allowed
+        return EndpointView(self._endpoint.counters(), health, in_flight, allowed)
+
+    def _attempts(self, spec: TrialSpec, report: Report) -> TrialResult:
+        left = self._ledger.left_of(spec.uid) if self._ledger is not None else None
+        first, failed = 1, 0
+        if left is not None:
+            first = left.attempt + 1
+            if self._may_adopt(spec, left):
+                try:
+                    return self._try(spec, left.attempt, report, left.job)
+                except _NothingToAdopt as error:
+                    self._say(f"trial {spec.number} runs again: {error.message}")
+                except BackendError as error:
+                    self._judge(spec, left.attempt, error)
+                    failed = 1
+                    if failed > self._rules.retries:
+                        raise
+        for attempt in range(first, first + self._rules.retries + 1 - failed):
             try:
                 return self._try(spec, attempt, report)
-            except PerhapsSubmitted as error:
-                self._say(f"trial {spec.number}: {error.message} Its input says uid {spec.uid}, attempt {attempt}.")
-                failed: BackendError = error
             except BackendError as error:
-                # The gate has retried what it could: an endpoint that is out of reach is no matter of this one trial.
-                if not error.retryable or isinstance(error, EndpointUnreachable):
-                    raise
-                failed = error
-            if attempt > self._rules.retries:
-                raise failed
-        raise AssertionError  # the last attempt returns or raises
+                self._judge(spec, attempt, error)
+                last = error
+        raise last
+
+    def _judge(self, spec: TrialSpec, attempt: int, error: BackendError) -> None:
+        """Let pass what may be tried again, as the next attempt; raise what not."""
+        if isinstance(error, PerhapsSubmitted):
+            self._say(f"trial {spec.number}: {error.message} Its input says uid {spec.uid}, attempt {attempt}.")
+        # The gate has retried what it could: an endpoint that is out of reach is no matter of this one trial.
+        elif not error.retryable or isinstance(error, EndpointUnreachable):
+            raise error
+
+    def _may_adopt(self, spec: TrialSpec, left: OpenJob) -> bool:
+        """Whether there is a job to take up again; a line for what cannot be."""
+        if left.endpoint == OWNED:  # it ended with the process that had started it, and its jobs with it
+            return False
+        if left.job and left.endpoint == self._address:
+            self._say(f"trial {spec.number}: job {left.job} is taken up again")
+            return True
+        if left.job:
+            self._say(f"trial {spec.number} runs again: its job {left.job} is at {left.endpoint}")
+        else:
+            self._say(f"trial {spec.number} was being posted when the search ended: a twin of uid {spec.uid} may run")
+        return False
 
     @property
     def allowed(self) -> int:
@@ -189,9 +257,9 @@ class RunPodBackend:
         self._endpoint.close()
         self._on_close()
 
-    def _try(self, spec: TrialSpec, attempt: int, report: Report) -> TrialResult:
+    def _try(self, spec: TrialSpec, attempt: int, report: Report, adopted: str = "") -> TrialResult:
         with self._slot():
-            job = self._submit(spec, attempt)
+            job = replace(self._job(adopted, attempt), adopted=True) if adopted else self._submit(spec, attempt)
             try:
                 result = self._follow(spec, job, report)
             except (TrialError, TrialStopped) as error:
@@ -201,6 +269,10 @@ class RunPodBackend:
             finally:
                 if not job.ended:
                     self._cancel(job)
+                with self._shared.locked() as shared:
+                    before = shared.billed.get(spec.uid, 0.0)
+                    shared.billed[spec.uid] = before + billed_of(job, self._clock.now())
+                self._note_end(spec, job)
             self._learn(job, None)
             return replace(result, backend=self.name, attempts=attempt, run=_facts(job))
 
@@ -230,6 +302,9 @@ class RunPodBackend:
             limit = min(limit, spec.max_seconds + self._rules.overtime)
         request = TrialRequest(spec, attempt, max(1.0, limit - _MARGIN))
         ttl = self._rules.timeout + _TTL_MARGIN
+        intent = OpenJob(spec.uid, spec.number, attempt, self._address)
+        if self._ledger is not None:
+            self._ledger.intend(intent)
 
         def submit() -> str:
             return self._endpoint.run(request.to_wire(), execution_timeout=limit, ttl=ttl)
@@ -238,8 +313,29 @@ class RunPodBackend:
             job_id = self._patiently(submit, self._rules.submit_patience)
         except BackendError as error:
             error.run = {"attempt": attempt}
+            # A submission that was perhaps accepted stays open in the ledger: its twin may run.
+            if self._ledger is not None and not isinstance(error, PerhapsSubmitted):
+                self._ledger.dropped(intent, "not accepted")
             raise
+        except TrialCancelled:  # before it was sent
+            if self._ledger is not None:
+                self._ledger.dropped(intent, "not sent")
+            raise
+        if self._ledger is not None:
+            self._ledger.posted(replace(intent, job=job_id))
+        return self._job(job_id, attempt)
+
+    def _job(self, job_id: str, attempt: int) -> _Job:
         return _Job(job_id, attempt, self._clock.now(), self._chance.random())
+
+    def _note_end(self, spec: TrialSpec, job: _Job) -> None:
+        if self._ledger is None:
+            return
+        noted = OpenJob(spec.uid, spec.number, job.attempt, self._address, job.id)
+        if job.cancelled or job.gone:
+            self._ledger.dropped(noted, "gone" if job.gone else "cancelled")
+        elif job.ended:  # not dropped: until the trial's record is written, the endpoint has its only result
+            self._ledger.ended(replace(noted, ended=str(job.state)))
 
     def _patiently(self, ask: Callable[[], T], patience: float) -> T:
         """Ask again while the endpoint is out of reach, for so many seconds; not what may have been accepted."""
@@ -259,10 +355,18 @@ class RunPodBackend:
         """Poll until the job has ended; its result, or the error that it stands for."""
         while True:
             self._endpoint.pause(self._delay(spec, job))
-            status = self._patiently(partial(self._endpoint.status, job.id), self._rules.patience)
+            try:
+                status = self._patiently(partial(self._endpoint.status, job.id), self._rules.patience)
+            except JobGone as error:
+                job.ended = job.gone = True
+                if job.adopted:
+                    raise _NothingToAdopt(error.message) from error
+                raise
             job.status, job.worker = status, status.worker_id or job.worker
             if status.state.ended:
                 job.ended, job.state = True, status.state
+                if job.adopted and status.state is JobState.CANCELLED:
+                    raise _NothingToAdopt(f"job {job.id} was cancelled when the search ended.")
                 return read_end(spec, status)
             if status.state is JobState.IN_PROGRESS:
                 self._heard(job, read_progress(spec, job.attempt, status.output), report)
@@ -287,7 +391,7 @@ class RunPodBackend:
         job.sequence = progress.sequence
         job.reports = max(job.reports, progress.epoch)
         job.pace = progress.seconds / progress.epoch if progress.epoch else job.pace
-        report(progress)
+        report(replace(progress, backend=self.name, worker=job.worker))
 
     def _judge_wait(self, spec: TrialSpec, job: _Job) -> None:
         """Say why a job waits; give up one that takes too long."""
@@ -316,14 +420,15 @@ class RunPodBackend:
     def _cancel(self, job: _Job) -> None:
         try:
             self._endpoint.cancel(job.id)
+            job.cancelled = True
         except JobGone:
-            pass
+            job.cancelled = True
         except (BackendError, TrialStopped) as error:
             self._say(f"job {job.id} could not be cancelled and may still run: {error}")
 
     def _learn(self, job: _Job, error: TrialError | TrialStopped | None) -> None:
         """Let the next trials profit: more or fewer in flight, a pace, a worker under suspicion."""
-        infrastructure = isinstance(error, BackendError)
+        infrastructure = isinstance(error, BackendError) and not isinstance(error, _NothingToAdopt)
         with self._shared.locked() as shared:
             if infrastructure:
                 shared.limit.failure(self._clock.now())
@@ -337,6 +442,10 @@ class RunPodBackend:
             jobs = list(blamed)
         if len(jobs) == _SUSPICIOUS:
             self._say(f"worker {job.worker} has failed {len(jobs)} jobs: {', '.join(jobs)}. Look at its log on RunPod.")
+
+    def _billed(self, spec: TrialSpec) -> float:
+        with self._shared.locked() as shared:
+            return round(shared.billed.pop(spec.uid, 0.0), 3)
 
     def _stopping(self) -> bool:
         with self._end.locked() as end:
@@ -422,6 +531,16 @@ def why_waiting(health: EndpointHealth) -> str:
     if not able:
         return ": it has no worker. Raise its maximum of workers on RunPod."
     return f": {workers.running} workers run and {health.jobs.in_queue} jobs wait."
+
+
+def billed_of(job: _Job, now: float) -> float:
+    """Seconds of a job that RunPod asks money for: those that it executed, as told or else as seen."""
+    if job.status is None:
+        return 0.0
+    told = job.status.execution or 0.0
+    if job.ended or job.status.state is not JobState.IN_PROGRESS:
+        return told
+    return max(told, now - job.submitted_at - (job.status.delay or 0.0))
 
 
 def _facts(job: _Job) -> dict[str, ParamValue]:

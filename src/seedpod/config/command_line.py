@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from seedpod.config.kinds import Choice, Truth, unquoted
-from seedpod.config.settings import DATASETS, settings
+from seedpod.config.settings import ALIASES, DATASETS, settings
 from seedpod.config.wording import complaint, did_you_mean, nearest, shown
 
 WHERE = "command line"
@@ -14,13 +14,15 @@ COMMANDS = {
     "endpoint": "serve a RunPod endpoint on this machine until stopped: workers=N, port=N",
 }
 CONFIG = "config"
+RESUME = "resume"
 SEE_HELP = "`python optimizer.py help` lists the settings."
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """The values by key, unquoted but not parsed, and a complaint for each argument that is not ``key=value``.
 
-    ``config`` is among the keys where it was given. Unknown keys are complained about here and left out.
+    ``config`` and ``resume`` are among the keys where they were given. Unknown keys are complained about here and
+    left out.
     """
     given: dict[str, str] = {}
     complaints: list[str] = []
@@ -42,6 +44,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]
 def _take(argument: str, given: dict[str, str]) -> str:
     """Add one ``key=value`` to ``given``, or say why not."""
     key, text = (part.strip() for part in argument.split("=", 1))
+    key = ALIASES.get(key, key)
     known = _keys()
     if key not in known:
         hint = did_you_mean(key, known, otherwise=SEE_HELP)
@@ -57,7 +60,7 @@ def _take(argument: str, given: dict[str, str]) -> str:
 def _without_secret(argument: str) -> str:
     """The argument; without its value where the key is unknown, for it may be a password under a wrong name."""
     key = argument.split("=", 1)[0]
-    return argument if key.strip() in _keys() else f"{key}=..."
+    return argument if ALIASES.get(key.strip(), key.strip()) in _keys() else f"{key}=..."
 
 
 def _takes_next(flag: str, rest: Sequence[str]) -> bool:
@@ -106,4 +109,4 @@ def _setting_of(word: str) -> str | None:
 
 
 def _keys() -> list[str]:
-    return [CONFIG, *(setting.name for setting in settings())]
+    return [CONFIG, RESUME, *(setting.name for setting in settings())]

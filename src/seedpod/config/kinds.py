@@ -142,10 +142,17 @@ class Number(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One word that can be chosen. One that ``awaits`` later work is known and refused with that reason."""
+    """One word that can be chosen.
+
+    Attributes:
+        name: The word.
+        awaits: The work without which it is refused, with that reason.
+        also: Other words that people write for it.
+    """
 
     name: str
     awaits: str = ""
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +239,7 @@ def _built(options: tuple[Option, ...]) -> list[str]:
 def _match(text: str, options: tuple[Option, ...]) -> str:
     """The option's own spelling where ``text`` names one; else the text, for ``check`` to refuse."""
     word = text.strip().casefold()
-    return word if any(option.name == word for option in options) else text
+    return next((option.name for option in options if word == option.name or word in option.also), text)
 
 
 def _check_option(value: object, options: tuple[Option, ...], otherwise: str) -> None:

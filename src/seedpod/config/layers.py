@@ -1,17 +1,20 @@
 """Defaults < ``config=FILE.yaml`` < environment < ``key=value``. Nothing is ignored silently.
 
+``resume=RUN`` is ``config=`` with the file that the run was last started with, and its ``run_name``.
+
 Values of every layer are checked, also those that a later layer overrides, and all mistakes are reported at once.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from seedpod.config import command_line
 from seedpod.config.kinds import Raw, unquoted
-from seedpod.config.settings import OptimizationConfig, conflicts, settings
-from seedpod.config.wording import Refused, complaint, did_you_mean, shown
+from seedpod.config.settings import ALIASES, OptimizationConfig, conflicts, settings
+from seedpod.config.wording import Refused, complaint, did_you_mean, joined, shown
 from seedpod.config.yaml_file import read_yaml
 from seedpod.errors import ConfigError
 
@@ -56,11 +59,42 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> LoadedConf
     """
     given, complaints = command_line.read_arguments(arguments)
     path = given.pop(command_line.CONFIG, None)
+    run = given.pop(command_line.RESUME, None)
+    if run is not None:
+        if path is not None or given.get("run_name", run) != run:
+            raise ConfigError(
+                complaint(
+                    f"resume={shown(run)}",
+                    command_line.WHERE,
+                    "names the run and its configuration; leave out config= and run_name=.",
+                )
+            )
+        given["run_name"] = run
+        given["results_dir"] = _results_dir(given, environment)
+        path = _config_of(run, given["results_dir"])
     from_file, file_complaints = ([], []) if path is None else _from_file(path)
     from_environment, environment_complaints = _from_environment(environment)
     from_arguments = [_Entry(key, text, command_line.WHERE) for key, text in given.items()]
     complaints += file_complaints + environment_complaints
     return _merge([*from_file, *from_environment, *from_arguments], complaints)
+
+
+def _results_dir(given: Mapping[str, str], environment: Mapping[str, str]) -> str:
+    """Where the runs are, as far as that is known before their configuration is."""
+    default: str = next(setting.default for setting in settings() if setting.name == "results_dir")
+    return given.get("results_dir") or unquoted(environment.get(f"{PREFIX}RESULTS_DIR", "")).strip() or default
+
+
+def _config_of(run: str, results_dir: str) -> str:
+    """The file that a run was last started with; raises ConfigError where there is no such run."""
+    folder = Path(results_dir).expanduser()
+    path = folder / run / "config.yaml"
+    if path.is_file():
+        return str(path)
+    runs = [found.parent.name for found in folder.glob("*/config.yaml")] if folder.is_dir() else []
+    hint = did_you_mean(run, runs, otherwise=f"There are {joined(sorted(runs))}." if runs else "There is none.")
+    why = f"there is no such run in {shown(results_dir)}.{hint}"
+    raise ConfigError(complaint(f"resume={shown(run)}", command_line.WHERE, why))
 
 
 def _merge(entries: Sequence[_Entry], complaints: Sequence[str]) -> LoadedConfig:
@@ -86,7 +120,8 @@ def _from_file(path: str) -> tuple[list[_Entry], list[str]]:
     lines, complaints = read_yaml(path)
     names = [setting.name for setting in settings()]
     entries: dict[str, _Entry] = {}
-    for key, raw, line in lines:
+    for written, raw, line in lines:
+        key = ALIASES.get(written, written)
         where = f"{shown(path)}:{line}"
         if key not in names:
             hint = did_you_mean(key, names, otherwise=command_line.SEE_HELP)
@@ -101,6 +136,7 @@ def _from_file(path: str) -> tuple[list[_Entry], list[str]]:
 
 def _from_environment(environment: Mapping[str, str]) -> tuple[list[_Entry], list[str]]:
     names = {PREFIX + setting.name.upper(): setting.name for setting in settings()}
+    names |= {PREFIX + alias.upper(): name for alias, name in ALIASES.items()}
     entries = [
         _Entry(key, unquoted(environment[variable]), f"environment {variable}")
         for variable, key in FOREIGN.items()

@@ -8,19 +8,51 @@ from typing import Any, Literal
 
 from seedpod.config.kinds import Choice, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
-from seedpod.config.texts import DatasetName, Folder, RunName, Text
+from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
 
-SEARCH, TRAINING, MACHINE, RUNPOD, FILES = "Search", "Training", "This machine", "RunPod workers", "Files"
+SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, FILES = (
+    "Search",
+    "Training",
+    "This machine",
+    "RunPod workers",
+    "Screen",
+    "Files",
+)
 
 # What settings and options wait for. Removing an `awaits=` below opens that setting, and nothing else is needed.
 _MORE_OBJECTIVES = "objectives other than val_accuracy"
 _MORE_SAMPLERS = "samplers other than tpe and random"
 _HEALTH = "the health of trained networks as part of the search"
-_STORAGE = "studies outside the run's own folder"
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
+HARMLESS = frozenset(
+    {
+        "trials",
+        "timeout_hours",
+        "max_failures",
+        "trial_retries",
+        "local_workers",
+        "use_runpod_service",
+        "runpod_service_endpoint",
+        "local_endpoint_workers",
+        "runpod_service_timeout",
+        "runpod_service_fallback_local",
+        "concurrent",
+        "concurrent_workers",
+        "gpu",
+        "gpu_price_per_second",
+        "max_cost",
+        "dashboard",
+        "run_name",
+        "results_dir",
+        "cache_dir",
+    }
+)
+"""Settings that may differ when a run goes on: when, where and how many trials run, but nothing that a trial is."""
+ALIASES = {"enable_dashboard": "dashboard", "enable_progress_dashboard": "dashboard"}
+"""Other names that some settings are known by."""
 MAX_TRIALS = 100_000
 MAX_SEED = 2**32 - 1 - MAX_TRIALS  # a trial's seed is the base seed + its number, and seeds have 32 bits
 _MAX_EPOCHS = 1000
@@ -28,6 +60,14 @@ _MAX_WORKERS = 512
 _WEEK = 7 * 24 * 3600  # seconds; RunPod's longest executionTimeout
 
 _ACTIVATIONS = tuple(Option(name) for name in ("relu", "leaky_relu", "swish", "gelu"))
+_WEB = "the web dashboard"
+_DASHBOARDS = (
+    Option("auto", also=("true", "yes", "on", "1")),
+    Option("live"),
+    Option("plain"),
+    Option("none", also=("false", "no", "off", "0")),
+    Option("web", awaits=_WEB),
+)
 _MODES = (Option("simple"), Option("health", awaits=_HEALTH))
 _OPTIMIZE_FOR = (
     Option("val_accuracy"),
@@ -71,12 +111,28 @@ class OptimizationConfig:
         default=10,
         metadata=about(SEARCH, Whole(1, MAX_TRIALS, "trials"), "random trials before tpe starts to learn from them"),
     )
+    reproducible: bool = field(
+        default=True,
+        metadata=about(SEARCH, Truth(), "same study at any number of workers; false learns sooner and repeats nothing"),
+    )
+    search_lag: int | Literal["auto"] = field(
+        default=8,
+        metadata=about(
+            SEARCH,
+            Whole(1, _MAX_WORKERS, "trials", words=("auto",)),
+            "a trial learns from those that are this many before it; auto is the number of workers",
+        ),
+    )
     random_seed: int = field(
         default=42, metadata=about(SEARCH, Whole(0, MAX_SEED), "same seed and settings, same search")
     )
     timeout_hours: float = field(
         default=0.0,
         metadata=about(SEARCH, Number(0, 8760, "hours"), "no new trial starts after this time; 0 is no limit"),
+    )
+    max_failures: int = field(
+        default=0,
+        metadata=about(SEARCH, Whole(0, MAX_TRIALS, "failed trials"), "the search ends at so many; 0 is no limit"),
     )
     max_epochs_per_trial: int = field(
         default=10, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "a trial trains no longer than this")
@@ -141,6 +197,25 @@ class OptimizationConfig:
     concurrent_workers: int = field(
         default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once")
     )
+    gpu: str = field(
+        default="", metadata=about(RUNPOD, Text(), "the endpoint's GPU, such as 4090, for what its trials cost")
+    )
+    gpu_price_per_second: float = field(
+        default=0.0,
+        metadata=about(RUNPOD, Number(0, 1, "USD"), "what a second of a worker costs; 0 is the price of gpu"),
+    )
+    max_cost: float = field(
+        default=0.0,
+        metadata=about(RUNPOD, Number(0, 1_000_000, "USD"), "no trial starts that would pass this; 0 is no limit"),
+    )
+    dashboard: str = field(
+        default="auto",
+        metadata=about(
+            SCREEN,
+            Choice(_DASHBOARDS),
+            "how a search is shown; auto is live on a terminal that can show it; enable_dashboard=false is none",
+        ),
+    )
     run_name: str = field(
         default="", metadata=about(FILES, RunName(), "this run's folder; '' makes a name from data set and time")
     )
@@ -150,7 +225,11 @@ class OptimizationConfig:
     )
     storage: str = field(
         default="",
-        metadata=about(FILES, Text(), "where the study is kept; '' is a journal in the run's folder", awaits=_STORAGE),
+        metadata=about(
+            FILES,
+            StorageUrl(),
+            "where the study is kept; '' is a journal in the run's folder, others can be shared by several machines",
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -200,12 +279,29 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
     if str(values.get("runpod_service_endpoint", "")).startswith("rpa_"):  # as RunPod's keys do; settings are saved
         origin = origins.get("runpod_service_endpoint", "")
         yield complaint("runpod_service_endpoint=...", origin, "this is an API key: is it swapped with RUNPOD_API_KEY?")
+    yield from _lag_conflicts(values, origins)
     dataset = values.get("dataset")
     if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):
         yield complaint(
             f"dataset={dataset}",
             origins.get("dataset", ""),
             f"there is no such file. Check the path, or use one of {', '.join(DATASETS)}.",
+        )
+
+
+def _lag_conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:
+    lag = values.get("search_lag")
+    if not values.get("reproducible") or not isinstance(lag, int):
+        return
+    remote = values.get("use_runpod_service") and values.get("concurrent")
+    name = "concurrent_workers" if remote else "local_workers"
+    workers = values.get(name)
+    if isinstance(workers, int) and workers > lag:
+        yield complaint(
+            f"{name}={workers}",
+            origins.get(name, ""),
+            f"is more than {located(f'search_lag={lag}', origins.get('search_lag', ''))}: more trials at once than a "
+            f"trial may lag behind. Set search_lag={workers} (another study than with {lag}) or reproducible=false.",
         )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from seedpod.config.kinds import Kind
 from seedpod.config.wording import Refused, did_you_mean, joined, shown
 
+_STORAGE = re.compile(r"sqlite:///.+|postgres(ql)?://[^/]*/.+|grpc://[^:/]+:\d{1,5}")
+_PASSWORD = re.compile(r"\w+://[^/@]*:[^/@]*@")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _PLAIN_YAML = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[a-z][a-z0-9_./-]*", re.IGNORECASE | re.ASCII)
 _LONGEST = 1000  # characters of a path or an address
@@ -66,6 +68,23 @@ class Folder(_Line):
         if not value or not _is_line(value):
             raise self._refuse()
         _check_home(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class StorageUrl(_Line):
+    """The address of an Optuna storage; empty for the run's own journal. Without a password, for settings are saved."""
+
+    @property
+    def wanted(self) -> str:
+        return "empty, sqlite:///FILE, postgresql://USER@HOST/DATABASE or grpc://HOST:PORT"
+
+    def check(self, value: object) -> None:
+        if value == "":
+            return
+        if not isinstance(value, str) or not _is_line(value) or not _STORAGE.fullmatch(value):
+            raise self._refuse()
+        if _PASSWORD.match(value):
+            raise Refused("holds a password, and settings are saved. Give it by PGPASSWORD or in ~/.pgpass instead.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """How complaints about settings are worded: what, where, what to do next."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_PASSWORD = re.compile(r"(\w+://[^/@:]*):[^/@]*@")
 LONGEST = 200
 """Characters of a user's own text that a complaint repeats: most paths in full."""
 
@@ -12,8 +14,8 @@ class Refused(Exception):
 
 
 def shown(text: object) -> str:
-    """A user's text on one line: control characters escaped, the end of a long one cut off."""
-    line = str(text)
+    """A user's text on one line: control characters escaped, a password in an address and the end of a long one cut."""
+    line = _PASSWORD.sub(r"\1:...@", str(text))
     if not line.isprintable():
         line = line.encode("unicode_escape", "backslashreplace").decode("ascii")
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."

@@ -1,71 +1,110 @@
-"""A search on the terminal: one line a trial, and on a real terminal a line at the bottom for what runs now."""
+"""A search on the terminal: one line a trial, and on a real terminal a dashboard below them for what runs now."""
 
+import os
+import sys
+from collections.abc import Mapping
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.live import Live
 from rich.text import Text
 
 from seedpod.board import FinishedTrial, Snapshot
-from seedpod.dashboard.wording import plan_lines, running_line, summary_lines, trial_line
+from seedpod.clock import Clock, SystemClock
+from seedpod.dashboard.live import render
+from seedpod.dashboard.wording import plan_lines, summary_lines, trial_line
 from seedpod.events import Observer, Plan, Summary
 from seedpod.guarded import Guarded
+from seedpod.progress import AggregatedProgress
 from seedpod.trial import Status
 
 _STYLES = {"good": "bold green", "bad": "red", "": ""}
+_NEEDED = "▁█━─"  # characters of the dashboard; an encoding that lacks them gets plain lines
+_LEAST = 0.25  # seconds between two pictures
+
+
+def shows_live(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether ``stream`` is a terminal that can show the dashboard, and whose user wants colours and movement."""
+    if not stream.isatty() or environment.get("TERM", "dumb").casefold() in {"dumb", "unknown"}:
+        return False
+    if environment.get("NO_COLOR") or environment.get("CI"):
+        return False
+    try:
+        _NEEDED.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 class Terminal(Observer):
-    """Writes lines to ``stream``; colours and the moving line only where it is a terminal that can show them.
+    """Writes lines to ``stream``; escape sequences only where the dashboard is live.
 
     Args:
         stream: Where to write.
         cores: Cores of this machine that may be used.
+        mode: ``live``, ``plain`` (lines alone), ``none`` (the summary alone), or ``auto``: live where it can be shown.
+        environment: The process environment: TERM, NO_COLOR, CI.
+        clock: Tells the time.
     """
 
-    def __init__(self, stream: TextIO, cores: int) -> None:
-        # rich honours NO_COLOR and TERM=dumb, and writes plain text to anything that is no terminal.
-        self._console = Console(file=stream, highlight=False, emoji=False, legacy_windows=False)
+    def __init__(
+        self,
+        stream: TextIO,
+        cores: int,
+        *,
+        mode: str = "auto",
+        environment: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        can = shows_live(stream, os.environ if environment is None else environment)
+        self._live = can if mode == "auto" else mode == "live" and stream.isatty()
+        self._quiet = mode == "none"
+        self._fallen_back = mode == "live" and not self._live
         self._cores = cores
-        self._live = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._shown = Guarded({"version": -1})
-        self._progress = Progress(
-            TextColumn("trials"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=self._console,
-            transient=True,
-            refresh_per_second=5,
-            disable=not self._live,
+        self._clock = clock or SystemClock()
+        self._drawn = Guarded([float("-inf")])
+        self._console = Console(
+            file=stream,
+            highlight=False,
+            emoji=False,
+            legacy_windows=False,
+            force_terminal=self._live,
+            color_system="auto" if self._live else None,
         )
-        self._task = self._progress.add_task("", total=None)
+        # Drawn when there is news, in the thread that brings it: no timer of its own.
+        self._picture = Live(
+            console=self._console, auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty()
+        )
 
     def began(self, plan: Plan) -> None:
         """See Observer."""
-        for line in plan_lines(plan, self._cores):
-            self._line(line)
-        self._progress.update(self._task, total=plan.config.trials)
-        self._progress.start()
+        if self._fallen_back:
+            self._line("dashboard=live: the output is no terminal, so there are lines alone")
+        if not self._quiet:
+            for line in plan_lines(plan, self._cores):
+                self._line(line)
+        if self._live:
+            self._picture.start()
 
-    def progressed(self, snapshot: Snapshot) -> None:
-        """See Observer."""
-        if not self._live:
+    def updated(self, progress: AggregatedProgress) -> None:
+        """Draw the search as it is now; a progress callback."""
+        if not self._live or not self._picture.is_started:
             return
-        with self._shown.locked() as shown:
-            newer = snapshot.version > shown["version"]
-            shown["version"] = max(shown["version"], snapshot.version)
-        if newer:
-            done = sum(snapshot.finished.values())
-            self._progress.update(self._task, completed=done, description=running_line(snapshot))
+        now = self._clock.now()
+        with self._drawn.locked() as drawn:
+            due = now - drawn[0] >= _LEAST or progress.ended == progress.total
+            drawn[0] = now if due else drawn[0]
+        if due:
+            self._picture.update(render(progress, *self._console.size), refresh=True)
 
     def finished(self, trial: FinishedTrial, snapshot: Snapshot) -> None:
         """See Observer."""
+        if self._quiet:
+            return
         best = snapshot.best is not None and snapshot.best.spec.number == trial.spec.number
         failed = trial.result.status is Status.FAILED
-        self._line(trial_line(trial, snapshot), "good" if best else "bad" if failed else "")
-        self.progressed(snapshot)
+        style = "good" if best else "bad" if failed else ""
+        self._line(trial_line(trial, snapshot), style, whole=not self._live)
 
     def ended(self, plan: Plan, summary: Summary) -> None:
         """See Observer."""
@@ -78,8 +117,12 @@ class Terminal(Observer):
         self._line(line, style)
 
     def close(self) -> None:
-        """Take the moving line away."""
-        self._progress.stop()
+        """Take the dashboard away."""
+        self._picture.stop()
 
-    def _line(self, line: str, style: str = "") -> None:
-        self._console.print(Text(line, style=_STYLES[style]), soft_wrap=True)
+    def _line(self, line: str, style: str = "", *, whole: bool = True) -> None:
+        text = Text(line, style=_STYLES[style])
+        if whole:
+            self._console.print(text, soft_wrap=True)
+        else:  # a line of the screen each; the whole is in the trial's record
+            self._console.print(text, no_wrap=True, overflow="ellipsis")

@@ -1,9 +1,13 @@
 """Facts of a search as short lines of text, the same on every screen. Only characters that cp1252 has."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.events import FailureGroup, Plan, Summary
+from seedpod.progress import AggregatedProgress
+from seedpod.progress.aggregated import Costs
+from seedpod.remote.view import EndpointView
 from seedpod.trial import ParamValue, Status
 
 OBJECTIVES = {"val_accuracy": "validation accuracy"}
@@ -11,6 +15,7 @@ MOST_IMPORTANCES = 5
 _OUTCOMES = {
     "done": "Done",
     "timeout": "Stopped at timeout_hours",
+    "max_cost": "Stopped by max_cost",
     "error": "Stopped by an error",
     "bug": "Stopped by a bug of seedpod",
 }
@@ -25,6 +30,8 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
         f"{data.id}: {images}; {config.validation_split:.0%} of them judge the trials",
         f"{config.trials} trials, {plan.workers} at a time, seed {config.random_seed}, results in {plan.folder}",
     ]
+    if plan.cost:
+        lines.append(f"Cost: {plan.cost}")
     if config.local_workers == 1 and cores > 1 and not config.use_runpod_service:
         lines.append(f"1 trial at a time on {cores} cores: local_workers=auto runs {cores} at once")
     return lines
@@ -46,15 +53,61 @@ def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
     )
 
 
-def running_line(snapshot: Snapshot) -> str:
-    """The trials that run now."""
+def standing_line(progress: AggregatedProgress) -> str:
+    """How the trials stand, and the best of them."""
+    counts = {"running": progress.running, "failed": progress.failed, "pruned": progress.pruned}
+    parts = [f"{count} {name}" for name, count in counts.items() if count]
+    if progress.best_value is not None:
+        parts.append(f"best {progress.best_value:.4f} #{progress.best_trial}")
+    return ", ".join(parts)
+
+
+def left_line(progress: AggregatedProgress) -> str:
+    """Time gone, time left with its range, and pace."""
+    parts = [f"{duration(progress.elapsed)} gone"]
+    if progress.remaining is None or progress.remaining_low is None or progress.remaining_high is None:
+        parts.append("time left not known yet")
+    elif progress.queued or progress.running:
+        low, high = duration(progress.remaining_low), duration(progress.remaining_high)
+        parts.append(f"about {duration(progress.remaining)} left ({low} to {high})")
+    if progress.epochs_per_second:
+        parts.append(f"{progress.epochs_per_second:.2g} epochs/s")
+    return "time   " + ", ".join(parts)
+
+
+def cost_line(costs: Costs) -> str:
+    """Money spent and to be spent."""
+    if costs.per_second is None:
+        return "cost   not known: gpu= names the endpoint's GPU"
+    if not costs.per_second and not costs.spent:
+        return "cost   0 USD on this machine"
+    parts = [f"{costs.spent + costs.running:.4f} USD so far"]
+    if costs.projected is not None:
+        parts.append(f"about {costs.projected:.4f} at the end")
+    if costs.limit is not None:
+        parts.append(f"limit {costs.limit:g}")
+    if costs.idle:
+        parts.append(f"idle up to {costs.idle:.4f}")
+    return "cost   " + ", ".join(parts)
+
+
+def endpoint_line(view: EndpointView) -> str:
+    """Queue, workers by state, breaker and requests of an endpoint."""
     parts = []
-    for trial in snapshot.running:
-        progress = trial.progress
-        epoch = f"epoch {progress.epoch if progress else 0}/{trial.spec.max_epochs}"
-        value = f" {progress.value:.4f}" if progress and progress.value is not None else ""
-        parts.append(f"#{trial.spec.number} {epoch}{value}")
-    return "   ".join(parts)
+    if view.health is None:
+        parts.append("does not answer")
+    else:
+        counts = {name.replace("initializing", "starting"): n for name, n in asdict(view.health.workers).items() if n}
+        workers = " ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+        parts += [f"queue {view.health.jobs.in_queue}", f"workers {workers}"]
+    calls = view.counters.operations.values()
+    sent, retried, failed = (sum(getattr(call, name) for call in calls) for name in ("sent", "retried", "failed"))
+    parts.append(f"in flight {view.in_flight}" + (f"/{view.allowed}" if view.allowed else ""))
+    parts.append(f"breaker {view.counters.breaker.state.replace('_', '-')}")
+    parts.append(
+        f"{sent} requests" + "".join(f" {n} {name}" for name, n in [("retried", retried), ("failed", failed)] if n)
+    )
+    return "runpod " + ", ".join(parts)
 
 
 def params_line(params: Mapping[str, ParamValue]) -> str:
@@ -94,6 +147,8 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
     took = duration(summary.ended_at - summary.started_at)
     lines.append(("", f"{ended} after {took}: of {summary.total} trials {counts}"))
+    if summary.cost:
+        lines.append(("", f"Cost: {summary.cost:.4f} USD, without starts and idle seconds of workers"))
     files = "best.yaml, summary.json, trials/" if best else "summary.json, trials/"
     lines.append(("", f"Results in {plan.folder}: {files}"))
     return lines

@@ -1,12 +1,14 @@
 """The schema of what is written: one record a trial, one summary a run. Described in docs/results.md."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from seedpod.board import FinishedTrial
+from seedpod.errors import Cause, TrialError
 from seedpod.events import Summary
-from seedpod.trial import finite
+from seedpod.trial import Status, TrialFailure, TrialResult, TrialSpec, finite
 
 SCHEMA = 1
 """Version of the files' form."""
@@ -53,6 +55,35 @@ def trial_record(finished: FinishedTrial) -> dict[str, Any]:
     }
 
 
+def read_trial(record: Mapping[str, Any]) -> FinishedTrial:
+    """The trial that a record tells of.
+
+    Raises:
+        ValueError: It is no record of this schema, or a field of it is missing or of the wrong form.
+    """
+    if record.get("schema") != SCHEMA:
+        raise ValueError(f"schema {record.get('schema')!r} where this seedpod reads {SCHEMA}")
+    try:
+        names = {field.name for field in fields(TrialSpec)}
+        spec = TrialSpec(**{name: record[name] for name in names})
+        error = record["error"]
+        result = TrialResult(
+            **{field.name: record[field.name] for field in fields(TrialResult) if field.name in record}
+            | {
+                "status": Status(record["status"]),
+                "history": tuple(record["history"]),
+                "seconds": record["times"]["training_seconds"],
+                "error": None
+                if error is None
+                else TrialFailure(Cause(error["cause"]), error["message"], error["detail"]),
+            }
+        )
+        times = record["times"]
+        return FinishedTrial(spec, result, _seconds(times["started_at"]), _seconds(times["ended_at"]))
+    except (KeyError, TypeError, TrialError) as problem:
+        raise ValueError(f"{type(problem).__name__}: {problem}") from problem
+
+
 def best_record(best: FinishedTrial) -> dict[str, Any]:
     """``best.yaml``: the best trial's value and hyperparameters."""
     return {
@@ -74,6 +105,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "outcome": summary.outcome,
         "total": summary.total,
         "trials": dict(summary.trials),
+        "cost": round(summary.cost, 6),
         "best": None if best is None else best_record(best),
         "importances": dict(summary.importances),
         "failures": [asdict(group) for group in summary.failures],
@@ -83,6 +115,10 @@ def summary_record(summary: Summary) -> dict[str, Any]:
             "seconds": round(summary.ended_at - summary.started_at, 3),
         },
     }
+
+
+def _seconds(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp()
 
 
 def _iso(seconds: float) -> str:

@@ -1,16 +1,25 @@
 """The folder of one run: ``results/<run>/{config.yaml, study.journal, trials/0003.json, best.yaml, summary.json}``."""
 
 import json
+import logging
+import os
+import shutil
+import socket
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from filelock import FileLock, Timeout
 
 from seedpod.board import FinishedTrial
 from seedpod.errors import ConfigError, SeedpodError
 from seedpod.events import Summary
 from seedpod.results.files import write_atomic
-from seedpod.results.records import best_record, summary_record, trial_record
+from seedpod.results.records import best_record, read_trial, summary_record, trial_record
+
+log = logging.getLogger(__name__)
+
+_OWNER = ".owner.json"
 
 
 class RunFolder:
@@ -18,6 +27,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # The system's lock on an open file: gone with its process, however that ends.
+        self._lock = FileLock(path / ".lock", thread_local=False)
 
     @classmethod
     def create(cls, results_dir: Path, run_name: str, config_yaml: str, *, or_next: bool = False) -> Self:
@@ -30,7 +41,7 @@ class RunFolder:
             or_next: Where the name is taken, take it with ``-2``, ``-3`` and so on behind it.
 
         Raises:
-            ConfigError: It exists already, or cannot be made.
+            ConfigError: There is something else of that name, or it cannot be made.
         """
         path = results_dir / run_name
         try:
@@ -38,14 +49,13 @@ class RunFolder:
             count = 2
             while or_next and path.exists():
                 path, count = results_dir / f"{run_name}-{count}", count + 1
-            try:
-                path.mkdir()
-            except FileExistsError as error:
+            if path.exists() and not _is_bare(path):
                 raise ConfigError(
                     f"run_name={run_name}: {path} exists already. Choose another run_name, or leave it out for a new "
                     f"one."
-                ) from error
-            (path / "trials").mkdir()
+                )
+            path.mkdir(exist_ok=True)
+            (path / "trials").mkdir(exist_ok=True)
             write_atomic(path / "config.yaml", config_yaml)
         except OSError as error:
             raise ConfigError(
@@ -54,10 +64,68 @@ class RunFolder:
             ) from error
         return cls(path)
 
+    def lock(self) -> None:
+        """Be the only search on this folder, until ``unlock`` or the end of this process.
+
+        Raises:
+            ConfigError: Another search is on it; the message says which.
+        """
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ConfigError(
+                f"run_name={self.path.name}: another search is on {self.path}: {self._owner()}. Let it end, stop it, "
+                f"or choose another run_name."
+            ) from error
+        self._sweep()
+        write_atomic(self.path / _OWNER, _json({"pid": os.getpid(), "host": socket.gethostname()}))
+
+    def unlock(self) -> None:
+        """Let another search have the folder."""
+        if self._lock.is_locked:
+            (self.path / _OWNER).unlink(missing_ok=True)
+            self._lock.release()  # the file stays: who removed it might remove one that a third has just locked
+
+    def remove(self) -> None:
+        """Remove the folder of a run that never began."""
+        if not any((self.path / "trials").iterdir()):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration that the run was last started with."""
+        return self.path / "config.yaml"
+
+    def write_config(self, config_yaml: str) -> None:
+        """Write ``config.yaml``."""
+        self._write("config.yaml", config_yaml)
+
+    def read_trials(self) -> dict[int, FinishedTrial]:
+        """The trials that have a record, by number; one that cannot be read is left out, with a word in the log."""
+        found = {}
+        for path in sorted((self.path / "trials").glob("*.json")):
+            try:
+                trial = read_trial(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                log.warning("%s cannot be read (%s); its trial counts as not recorded", path, error)
+                continue
+            found[trial.spec.number] = trial
+        return found
+
     @property
     def journal(self) -> Path:
         """The study, in Optuna's journal form."""
         return self.path / "study.journal"
+
+    @property
+    def events(self) -> Path:
+        """What has happened, see ``seedpod.results.event_log``."""
+        return self.path / "events.jsonl"
+
+    @property
+    def jobs(self) -> Path:
+        """What is known of remote jobs, see ``seedpod.backends.ledger``."""
+        return self.path / "jobs.jsonl"
 
     def write_trial(self, finished: FinishedTrial) -> None:
         """Write ``trials/NNNN.json``."""
@@ -69,6 +137,21 @@ class RunFolder:
         if summary.best is not None:
             self._write("best.yaml", yaml.safe_dump(best_record(summary.best), sort_keys=False))
 
+    def _sweep(self) -> None:
+        """Remove what a kill in the middle of a write has left; the files themselves are whole."""
+        for name in ("config.yaml", "best.yaml", "summary.json", _OWNER):
+            for left in self.path.glob(f".{name}.*"):
+                left.unlink(missing_ok=True)
+        for left in (self.path / "trials").glob(".*.json.*"):
+            left.unlink(missing_ok=True)
+
+    def _owner(self) -> str:
+        try:
+            owner = json.loads((self.path / _OWNER).read_text(encoding="utf-8"))
+            return f"process {owner['pid']} on {owner['host']}"
+        except (OSError, ValueError, KeyError):
+            return "one that is just starting"
+
     def _write(self, name: str, text: str) -> None:
         try:
             write_atomic(self.path / name, text)
@@ -77,6 +160,14 @@ class RunFolder:
                 f"cannot write {self.path / name} ({error.strerror}). What was written before is whole; make room or "
                 f"mend the permissions and start again."
             ) from error
+
+
+def _is_bare(path: Path) -> bool:
+    """Whether there is no more in the folder than a kill leaves that comes before its configuration is written."""
+    return path.is_dir() and all(
+        (entry.name == "trials" and not any(entry.iterdir())) or entry.name.startswith(".config.yaml.")
+        for entry in path.iterdir()
+    )
 
 
 def _json(record: dict[str, Any]) -> str:

@@ -1,7 +1,11 @@
-"""Samplers whose draws belong to their trial: seeded by (seed, trial number), whichever thread asks first."""
+"""Samplers whose suggestions belong to their trial: same seed, same study, whatever the workers and the timing."""
 
+import logging
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,80 +13,231 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
+from seedpod.errors import TrialCancelled
 from seedpod.guarded import Guarded
+from seedpod.search.view import StudyView
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 60.0  # seconds after which waiting for another optimizer's trial is worth a line
 
 MakeSampler = Callable[[int], BaseSampler]
 """Seed -> a fresh sampler."""
 
+DETERMINED = "seedpod:determined"
+"""User attribute of a trial whose hyperparameters are all suggested; how other optimizers of the study learn of it."""
 
-def make_sampler(name: str, seed: int, startup_trials: int) -> BaseSampler:
+
+def make_sampler(name: str, seed: int, startup_trials: int, lag: int | None, look: float | None = None) -> BaseSampler:
     """The sampler of a search.
 
     Args:
         name: ``tpe`` or ``random``.
         seed: The search's base seed.
         startup_trials: Random trials before TPE learns from them.
+        lag: See LaggedSampler; None gives Optuna's own asynchronous behaviour, which no seed repeats.
+        look: See LaggedSampler.
     """
-    # `group` splits a conditional space into the parts that occur together, so that TPE stays multivariate where one
-    # trial has two convolutions and another three. Experimental since Optuna 2.8, unchanged since. Silenced here, once
-    # and for good: the trials' threads make the samplers, and `warnings.catch_warnings` is not safe in threads.
-    warnings.filterwarnings("ignore", "Argument ``group``", ExperimentalWarning)
+    # Once and for all threads: `warnings.catch_warnings` is not thread-safe. `group` splits a conditional space into
+    # the parts that occur together, so that TPE stays multivariate where a trial has two convolutions and another
+    # three. Experimental since Optuna 2.8, unchanged since.
+    warnings.filterwarnings("ignore", category=ExperimentalWarning, message=".*group.*")
 
     def tpe(trial_seed: int) -> BaseSampler:
         return TPESampler(n_startup_trials=startup_trials, multivariate=True, group=True, seed=trial_seed)
 
     makers: dict[str, MakeSampler] = {"tpe": tpe, "random": RandomSampler}
-    return SeededSampler(makers[name], seed)
+    return makers[name](seed) if lag is None else LaggedSampler(makers[name], seed, lag, look)
 
 
-class SeededSampler(BaseSampler):
-    """Gives each trial an inner sampler of its own, seeded by (seed, trial number). Thread-safe.
+@dataclass(slots=True)
+class _History:
+    """What is known of the study's trials, by number; guarded."""
+
+    loaded: bool = False
+    stopped: bool = False
+    ended: dict[int, FrozenTrial] = field(default_factory=dict)
+    determined: dict[int, FrozenTrial] = field(default_factory=dict)
+    inner: dict[int, tuple[BaseSampler, Study]] = field(default_factory=dict)
+    lowest_open: int = 0  # all trials below it have ended
+
+    def lacks(self, number: int, lag: int) -> bool:
+        """Whether something that decides this trial's suggestion has not happened yet."""
+        while self.lowest_open in self.ended:
+            self.lowest_open += 1
+        first_open = max(0, number - lag + 1)
+        between = range(first_open, number)
+        return self.lowest_open < first_open or any(j not in self.determined and j not in self.ended for j in between)
+
+
+class LaggedSampler(BaseSampler):
+    """Makes what trial k is suggested depend on the seed, on k, and on the finished trials 0 to k - lag alone.
+
+    ::
+
+        trial          0 … k - lag          k - lag + 1 … k - 1          k
+        shown as       finished             running, with parameters     seeded by (seed, k)
+        waits for      their end            their parameters
+
+    With at most ``lag`` trials at once nobody waits for a trial that waits for him: the lowest open trial never waits.
+    Those in between are shown as running whether they have ended or not, and their parameters are determined too; so
+    TPE keeps away from them (constant liar). Waiting ends by the other trials' end, not by polling.
+
+    A parameter that the inner sampler draws by itself (a random one, or one that only some trials have) is seeded by
+    its name too. So a trial that was killed half suggested, and is suggested anew, gets what it would have had.
 
     Optuna's ``n_jobs`` pool reseeds the sampler before every trial, which loses the seed (measured on Optuna 5.0: two
-    runs with one seed and 4 jobs share 0 of 16 parameter sets); here ``reseed_rng`` does nothing.
+    runs with one seed and 4 jobs share 0 of 16 parameter sets); here ``reseed_rng`` does nothing. Thread-safe.
+
+    Args:
+        make: Makes the sampler of one trial from its seed.
+        seed: The search's base seed.
+        lag: See above; at least the number of trials at once.
+        look: Seconds between looks into the storage, for trials that other optimizers of the study run; None: never.
     """
 
-    def __init__(self, make: MakeSampler, seed: int) -> None:
+    def __init__(self, make: MakeSampler, seed: int, lag: int, look: float | None = None) -> None:
         self._make = make
         self._seed = seed
-        self._inner: Guarded[dict[int, BaseSampler]] = Guarded({})
+        self._lag = lag
+        self._look = look
+        self._history = Guarded(_History())
 
     def reseed_rng(self) -> None:
         """Ignored: the seed of each draw follows from its trial."""
 
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Make the trial's own sampler."""
-        state = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)
-        inner = self._make(int(state[0]))
-        with self._inner.locked() as samplers:
-            samplers[trial.number] = inner
-        inner.before_trial(study, trial)
+    def stop(self) -> None:
+        """Let nobody wait any more: whoever does, or comes later, gets TrialCancelled."""
+        with self._history.locked() as history:
+            history.stopped = True
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def determined(self, trial: Trial) -> None:
+        """To be told once all of a trial's hyperparameters are suggested: the trials after it may use them."""
+        shown = _running(trial.number, trial.params, trial.distributions)
+        if self._look is not None:
+            trial.set_user_attr(DETERMINED, True)
+        with self._history.locked() as history:
+            history.determined[trial.number] = shown
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Wait for what decides this trial, and make its own sampler and its own view of the study."""
+        self._load(study, once=True)
+        self._wait(study, trial.number)
+        inner = self._make(_seed_of(self._seed, trial.number))
+        with self._history.locked() as history:
+            if history.stopped:
+                raise TrialCancelled("the search is stopping")
+            view = StudyView(study, self._visible(history, trial.number))
+            history.inner[trial.number] = inner, view
+        inner.before_trial(view, trial)
+
+    def _wait(self, study: Study, number: int) -> None:
+        """Block until what decides this trial is known, or nobody is to wait any more."""
+
+        def known(history: _History) -> bool | None:
+            return True if history.stopped or not history.lacks(number, self._lag) else None
+
+        looks = 0
+        while not self._history.wait_for(known, self._look):
+            self._load(study)
+            looks += 1
+            if self._look and looks == round(_PATIENCE / self._look):
+                with self._history.locked() as history:
+                    lowest = history.lowest_open
+                log.warning(
+                    "trial %d waits for trial %d, which another optimizer of this study has; if that one has ended, "
+                    "start it again on its own machine",
+                    number,
+                    lowest,
+                )
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """See BaseSampler."""
-        return self._of(trial).infer_relative_search_space(study, trial)
+        inner, view = self._of(trial)
+        return inner.infer_relative_search_space(view, trial)
 
     def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        self,
+        study: Study,  # noqa: ARG002
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """See BaseSampler."""
-        return self._of(trial).sample_relative(study, trial, search_space)
+        inner, view = self._of(trial)
+        return inner.sample_relative(view, trial, search_space)
 
     def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+        self,
+        study: Study,  # noqa: ARG002
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
     ) -> Any:
         """See BaseSampler."""
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+        _, view = self._of(trial)
+        seed = _seed_of(self._seed, trial.number, zlib.crc32(param_name.encode()))
+        return self._make(seed).sample_independent(view, trial, param_name, param_distribution)
 
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Let the inner sampler finish and drop it."""
-        with self._inner.locked() as samplers:
-            inner = samplers.pop(trial.number, None)
-        if inner is not None:
-            inner.after_trial(study, trial, state, values)
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:  # noqa: ARG002
+        """Let the inner sampler finish and drop it; wake whoever waits for this trial."""
+        ended = copy(trial)
+        ended.state, ended.values = state, None if values is None else list(values)
+        with self._history.locked() as history:
+            found = history.inner.pop(trial.number, None)
+            history.ended[trial.number] = ended
+        if found is not None:
+            inner, view = found
+            inner.after_trial(view, trial, state, values)
 
-    def _of(self, trial: FrozenTrial) -> BaseSampler:
-        with self._inner.locked() as samplers:
-            return samplers[trial.number]
+    def _of(self, trial: FrozenTrial) -> tuple[BaseSampler, Study]:
+        with self._history.locked() as history:
+            return history.inner[trial.number]
+
+    def _visible(self, history: _History, number: int) -> list[FrozenTrial]:
+        first_open = max(0, number - self._lag + 1)
+        shown = [history.ended[j] for j in range(first_open)]
+        for j in range(first_open, number):
+            known = history.determined.get(j)
+            if known is None:
+                known = _running(j, history.ended[j].params, history.ended[j].distributions)
+            shown.append(known)
+        return shown
+
+    def _load(self, study: Study, *, once: bool = False) -> None:
+        """Take in what the storage has: an earlier run's trials, and those of other optimizers."""
+        with self._history.locked() as history:
+            if once and history.loaded:
+                return
+        stored = study.get_trials(deepcopy=False)
+        with self._history.locked() as history:
+            history.loaded = True
+            for trial in stored:
+                if trial.state.is_finished():
+                    history.ended.setdefault(trial.number, trial)
+                elif trial.user_attrs.get(DETERMINED):
+                    history.determined.setdefault(
+                        trial.number, _running(trial.number, trial.params, trial.distributions)
+                    )
+
+
+def _seed_of(*entropy: int) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def _running(number: int, params: dict[str, Any], distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+    """A trial as others see it while it is in flight: its parameters, and nothing of how it goes."""
+    return FrozenTrial(
+        number=number,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=None,
+        datetime_complete=None,
+        params=dict(params),
+        distributions=dict(distributions),
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=number,
+    )

@@ -1,101 +1,352 @@
-"""The study: where it is kept, how it is run, what it has learned."""
+"""The study: how it is opened, run, taken up again, and what it has learned."""
 
+import json
 import logging
+import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna import Study, Trial
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from seedpod.errors import SeedpodError, TrialError, TrialStopped
+from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError, TrialPruned
+from seedpod.guarded import Guarded
+from seedpod.search.sampler import LaggedSampler
+from seedpod.search.space import SearchSpace
+from seedpod.search.storage import explained, open_storage
+from seedpod.trial import ParamValue, Status
 
-__all__ = ["Study", "Trial", "create_study", "importances", "optimize"]
+__all__ = [
+    "BaseSampler",
+    "Ended",
+    "SearchStudy",
+    "Trial",
+    "agree",
+    "ended_trials",
+    "importances",
+    "left_to_run",
+    "open_study",
+    "optimize",
+    "stop_waiting",
+    "suggest",
+    "take_up_open",
+]
 
 log = logging.getLogger(__name__)
 
+OWNER = "seedpod:owner"
+"""User attribute of a shared study's trial: the optimizer that took it."""
+AGREED = "seedpod:agreed"
+"""User attribute of a study: what every run of it must have in common."""
+
 MOST_IMPORTANCE_TRIALS = 2
 """Complete trials below which importances say nothing."""
+_UNOWNED = 60.0  # seconds after which a taken trial without an owner has lost it
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SeedpodError(
-            f"cannot write {path} ({error.strerror}). Make room or mend the permissions and start again."
-        ) from error
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A trial that has ended, as the study knows it."""
+
+    status: Status
+    value: float | None
+    params: Mapping[str, ParamValue]
 
 
-class _Journal(JournalFileBackend):
-    """Optuna's journal file; one that cannot be written is no bug, and is named."""
+class SearchStudy(Study):
+    """A study of one optimizer."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with _naming(path):
-            super().__init__(str(path))
+    around: Callable[[Callable[[], Trial]], Trial] = staticmethod(lambda ask: ask())
+    """Asks for the next trial; ``optimize`` sets it, to hear of what goes wrong outside of every objective."""
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with _naming(self._path):
-            super().append_logs(logs)
+    def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> Trial:
+        """See Study."""
+        return self.around(lambda: self._next(fixed_distributions))
+
+    def _next(self, fixed_distributions: dict[str, BaseDistribution] | None) -> Trial:
+        return super().ask(fixed_distributions)
+
+    def _pop_waiting_trial_id(self) -> int | None:
+        """The waiting trial that Optuna runs next: the lowest, for all others may wait for it; not any, as Optuna has
+        it, whose storage in memory skips those that wait a second time.
+        """
+        waiting = [t for t in self.get_trials(deepcopy=False) if t.state is TrialState.WAITING]
+        taken = (t._trial_id for t in sorted(waiting, key=lambda t: t.number) if self._take(t))  # noqa: SLF001
+        return next(taken, None)
+
+    def _take(self, waiting: FrozenTrial) -> bool:
+        try:
+            return self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)  # noqa: SLF001
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
 
 
-def create_study(name: str, journal: Path, sampler: BaseSampler) -> Study:
-    """Create a study in Optuna's journal file, which survives a crash at any byte.
+class SharedStudy(SearchStudy):
+    """A study that several optimizers work on together: exactly the trials that were laid out, each taken by one.
+
+    All trials wait in the storage from the beginning; each optimizer takes one at a time, which the storage lets one of
+    them do, and ends when none is left.
+    """
+
+    owner = ""
+    """What this optimizer is called; set by ``open_study``."""
+    total = 0
+    """Trials that the search is to run; set by ``lay_out``."""
+
+    def _next(self, fixed_distributions: dict[str, BaseDistribution] | None) -> Trial:  # noqa: ARG002
+        """Take the next waiting trial; raises NothingLeft where there is none."""
+        self._thread_local.cached_all_trials = None
+        trial_id = self._pop_waiting_trial_id()
+        if trial_id is None:
+            raise NothingLeft
+        # At once: one without an owner is taken for lost, after a while.
+        self._storage.set_trial_user_attr(trial_id, OWNER, self.owner)
+        return Trial(self, trial_id)
+
+    def _take(self, waiting: FrozenTrial) -> bool:
+        return waiting.number < self.total and super()._take(waiting)
+
+    def lay_out(self, total: int) -> None:
+        """See that there are as many trials as there are to be, in any state."""
+        self.total = total
+        for _ in range(total - len(self.get_trials(deepcopy=False))):
+            self.enqueue_trial({})
+
+
+def open_study(name: str, storage: str, journal: Path, owner: str) -> SearchStudy:
+    """Open a study, or make it; its sampler is still to be set.
 
     Args:
         name: The study's name, the run's.
-        journal: The file to make.
-        sampler: Suggests the hyperparameters.
+        storage: See ``open_storage``.
+        journal: The journal file for an empty ``storage``.
+        owner: What this optimizer is called in a study that others may share.
 
     Raises:
-        SeedpodError: The journal cannot be written; later uses of the study raise it too.
+        ConfigError, SeedpodError: See ``open_storage``.
     """
     # Every failed trial is told by us, with its cause; Optuna's own warning would say it a second time.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(_Journal(journal))
-    return optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="maximize")
+    opened = open_storage(storage, journal)
+    try:
+        optuna.create_study(study_name=name, storage=opened, direction="maximize", load_if_exists=True)
+        if not storage:
+            return SearchStudy(name, opened)
+        shared = SharedStudy(name, opened)
+    except Exception as error:
+        raise explained(error) from error
+    shared.owner = owner
+    return shared
+
+
+def agree(study: Study, terms: Mapping[str, str], lag: int | None, *, any_lag: bool) -> int | None:
+    """Hold this run to what earlier runs of the study, here or on other machines, have settled.
+
+    Args:
+        study: From ``open_study``.
+        terms: Settings that decide what trials are, as shown to the user.
+        lag: The lag that this run would have; None for none.
+        any_lag: Whether it takes the study's instead, where that is another.
+
+    Returns:
+        The lag to use.
+
+    Raises:
+        ConfigError: A setting differs; the message names it.
+    """
+    stored = study.user_attrs.get(AGREED)
+    if stored is None:
+        study.set_user_attr(AGREED, json.dumps({"terms": dict(terms), "lag": lag}))
+        return lag
+    agreed = json.loads(stored)
+    then: dict[str, str] = agreed["terms"]
+    wrong = [f"{name}={now}, begun with {then.get(name)}" for name, now in terms.items() if then.get(name) != now]
+    if not any_lag and agreed["lag"] != lag:
+        wrong.append(f"search_lag={lag}, begun with {agreed['lag']}")
+    if wrong:
+        raise ConfigError(
+            f"study {study.study_name} was begun with other settings: {'; '.join(wrong)}. Its trials depend on them: "
+            f"leave them as they were, or choose another run_name."
+        )
+    return agreed["lag"] if any_lag else lag
+
+
+def take_up_open(study: Study, told: Mapping[int, Ended], alive: Callable[[str], bool]) -> None:
+    """Take up the trials that earlier optimizers left open, under their own numbers.
+
+    Args:
+        study: From ``open_study``.
+        told: Trials whose end is known although the study was not told it any more, by number. They are told now and
+            do not run again.
+        alive: Whether the optimizer of that name still works on its trials.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+        taken = trial.state is TrialState.RUNNING
+        if taken and not _is_left(study, trial, alive):
+            continue
+        if trial.number in told:
+            if not taken:  # no waiting trial can be told
+                study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)  # noqa: SLF001
+            end = told[trial.number]
+            study.tell(trial.number, end.value, state=_STATES[end.status])
+        elif taken:
+            # Optuna's pool runs waiting trials before it makes new ones.
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)  # noqa: SLF001
+
+
+def _is_left(study: Study, trial: FrozenTrial, alive: Callable[[str], bool]) -> bool:
+    """Whether nobody works on a running trial."""
+    if not isinstance(study, SharedStudy):
+        return True
+    theirs = trial.user_attrs.get(OWNER, "")
+    if not theirs:  # being taken in this moment, or lost in such a moment
+        began = trial.datetime_start
+        return began is None or time.time() - began.timestamp() > _UNOWNED
+    return bool(theirs == study.owner or not alive(theirs))
+
+
+def ended_trials(study: Study) -> dict[int, Ended]:
+    """The trials that have ended, by number."""
+    statuses = {state: status for status, state in _STATES.items()}
+    return {
+        trial.number: Ended(
+            statuses[trial.state], trial.value if trial.state is TrialState.COMPLETE else None, trial.params
+        )
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state in statuses
+    }
+
+
+def left_to_run(study: Study, total: int) -> int:
+    """How many trials are to be asked for, so that the study has ``total`` in the end."""
+    if isinstance(study, SharedStudy):
+        study.lay_out(total)
+        return total
+    ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    return max(0, total - ended)
+
+
+def suggest(space: SearchSpace, trial: Trial) -> dict[str, ParamValue]:
+    """Ask for a trial's hyperparameters, and let the trials after it know that they are determined."""
+    params = space.suggest(trial)
+    if isinstance(trial.study.sampler, LaggedSampler):
+        trial.study.sampler.determined(trial)
+    return params
+
+
+class NothingLeft(BaseException):
+    """Every trial of a shared study is taken. No Exception, for the same reason as _LeftOpen."""
+
+
+class _LeftOpen(BaseException):
+    """Leaves a trial open, for a later run to take up. No Exception, because Optuna turns those into failed trials."""
 
 
 def optimize(
-    study: Study,
+    study: SearchStudy,
     objective: Callable[[Trial], float],
     *,
     trials: int,
     jobs: int,
     timeout: float | None,
     stopping: Callable[[], bool],
+    failed: Callable[[BaseException], None],
 ) -> None:
-    """Run ``study.optimize``; a TrialError or TrialStopped fails its trial, anything else ends the search.
+    """Run ``study.optimize``.
+
+    TrialError fails a trial, TrialPruned prunes it, TrialCancelled leaves it open; anything else leaves it open too and
+    goes to ``failed``. Optuna's pool loses the exceptions of its last trials, and raises the others only when it has
+    waited for all trials that run: so ``failed`` must see to it that those end, and that nobody waits any more.
 
     Args:
-        study: From ``create_study``.
+        study: From ``open_study``, with its sampler.
         objective: Runs one trial and returns its value.
         trials: How many to run.
         jobs: How many at once.
         timeout: Seconds after which no trial starts; None is no limit.
         stopping: Asked after each trial; True ends the search.
+        failed: Gets what ends the search, at once and from the thread where it happened.
     """
+    watched = _Watched(objective, stopping, failed)
+    study.around = watched.ask
+    try:
+        study.optimize(
+            watched.run, n_trials=trials, n_jobs=jobs, timeout=timeout, catch=(TrialError,), callbacks=[watched.told]
+        )
+    except _LeftOpen:
+        pass
+    except BaseException as error:  # noqa: BLE001 - the study could not be told how a trial ended
+        failed(explained(error))
+    untold = watched.untold()
+    if untold:
+        failed(SeedpodError(f"the study was not told how trial {untold[0]} ended; its record has it. Start again."))
 
-    def stop_when_asked(study: Study, _trial: FrozenTrial) -> None:
-        if stopping():
+
+class _Watched:
+    """An objective of whose end somebody hears, whatever Optuna's pool makes of it; see ``optimize``."""
+
+    def __init__(
+        self,
+        objective: Callable[[Trial], float],
+        stopping: Callable[[], bool],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._objective = objective
+        self._stopping = stopping
+        self._failed = failed
+        self._untold: Guarded[set[int]] = Guarded(set())
+
+    def ask(self, ask: Callable[[], Trial]) -> Trial:
+        """Ask for a trial."""
+        try:
+            return ask()
+        except (NothingLeft, TrialCancelled) as error:
+            raise _LeftOpen from error
+        except BaseException as error:
+            self._failed(explained(error))
+            raise _LeftOpen from error
+
+    def run(self, trial: Trial) -> float:
+        """Run a trial."""
+        try:
+            value = self._objective(trial)
+        except TrialCancelled as error:
+            if not self._stopping():  # nobody has asked for it: without this trial's end others would wait for ever
+                self._failed(error)
+            raise _LeftOpen from error
+        except TrialPruned as error:
+            raise optuna.TrialPruned(str(error)) from error
+        except TrialError:
+            raise
+        except BaseException as error:
+            self._failed(explained(error))
+            raise _LeftOpen from error
+        with self._untold.locked() as numbers:
+            numbers.add(trial.number)
+        return value
+
+    def told(self, study: Study, trial: FrozenTrial) -> None:
+        """The study knows how the trial ended."""
+        with self._untold.locked() as numbers:
+            numbers.discard(trial.number)
+        if self._stopping():
             study.stop()
 
-    study.optimize(
-        objective,
-        n_trials=trials,
-        n_jobs=jobs,
-        timeout=timeout,
-        catch=(TrialError, TrialStopped),
-        callbacks=[stop_when_asked],
-    )
+    def untold(self) -> list[int]:
+        """Trials that ended and of which the study does not know."""
+        with self._untold.locked() as numbers:
+            return sorted(numbers)
+
+
+def stop_waiting(study: Study) -> None:
+    """Let no trial wait for another one any more; see ``LaggedSampler.stop``."""
+    if isinstance(study.sampler, LaggedSampler):
+        study.sampler.stop()
 
 
 def importances(study: Study) -> dict[str, float]:
@@ -114,3 +365,10 @@ def importances(study: Study) -> dict[str, float]:
         log.warning("importances are not known: %s", error)
         return {}
     return {name: float(share) for name, share in found.items()}
+
+
+_STATES = {
+    Status.COMPLETE: TrialState.COMPLETE,
+    Status.PRUNED: TrialState.PRUNED,
+    Status.FAILED: TrialState.FAIL,
+}

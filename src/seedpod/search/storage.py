@@ -1,0 +1,161 @@
+"""Where a study is kept: a journal in the run's folder, or a database that several machines may share."""
+
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
+
+from seedpod.errors import ConfigError, SeedpodError
+
+log = logging.getLogger(__name__)
+
+_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_CREATE_STUDY = 0  # what JournalOperation.CREATE_STUDY is on disk
+_RACES = (0.1, 0.3, 1.0)  # seconds between tries to open a database that another optimizer is laying out
+_SQLITE_PATIENCE = 60.0  # seconds that one optimizer waits for another one's transaction
+
+
+def open_storage(setting: str, journal: Path) -> BaseStorage:
+    """The storage that ``storage=`` names; an empty setting is the journal file, which is made where it is missing.
+
+    Raises:
+        ConfigError: The setting names nothing that can be used, a driver is missing, or the database does not answer.
+        SeedpodError: The journal is damaged, and left as it is, or cannot be written.
+    """
+    if not setting:
+        heal_journal(journal)
+        try:
+            return JournalStorage(_Journal(journal))
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(journal, f"{type(error).__name__}: {error}") from error
+    scheme, _, rest = setting.partition("://")
+    try:
+        return _proxy(rest) if scheme == "grpc" else _database(scheme, rest)
+    except ImportError as error:
+        raise ConfigError(f"storage={scheme}://...: {error}. Install with: pip install 'seedpod[postgres]'") from error
+    except Exception as error:  # noqa: BLE001 - SQLAlchemy's, its drivers' and gRPC's own, which may quote the address
+        raise ConfigError(f"storage={_without_user(setting)}: it cannot be used ({_first_line(error)}).") from None
+
+
+def _proxy(address: str) -> BaseStorage:
+    host, _, port = address.partition(":")
+    warnings.filterwarnings("ignore", category=ExperimentalWarning, message=".*GrpcStorageProxy.*")
+    proxy = GrpcStorageProxy(host=host, port=int(port))
+    proxy.wait_server_ready(timeout=10)
+    return proxy
+
+
+def _database(scheme: str, rest: str) -> BaseStorage:
+    options = {"connect_args": {"timeout": _SQLITE_PATIENCE}} if scheme == "sqlite" else {"pool_pre_ping": True}
+    for pause in _RACES:
+        try:
+            return RDBStorage(f"{_DRIVERS.get(scheme, scheme)}://{rest}", engine_kwargs=options)
+        except Exception as error:
+            # Two optimizers that make the tables of a new database at once: one of them is told that they exist.
+            if "exist" not in str(error) and "UNIQUE" not in str(error) and "unique" not in str(error):
+                raise
+            time.sleep(pause)
+    return RDBStorage(f"{_DRIVERS.get(scheme, scheme)}://{rest}", engine_kwargs=options)
+
+
+def heal_journal(journal: Path) -> None:
+    """Undo what a kill in the middle of a write leaves: the writer's lock, and half a line at the end.
+
+    The caller is the only one to use the journal.
+
+    Raises:
+        SeedpodError: A line that is not the last is damaged; nothing is changed.
+    """
+    for lock in journal.parent.glob(f"{journal.name}.lock*"):
+        lock.unlink(missing_ok=True)
+        log.warning("removed %s, which a killed search had left", lock.name)
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    for number, line in enumerate(content[:whole].splitlines(), 1):
+        if not _is_fact(line, first=number == 1):
+            raise _damaged(journal, f"line {number}")
+    if whole != len(content):
+        with journal.open("rb+") as file:
+            file.truncate(whole)
+        log.warning("cut off %d bytes at the end of %s: half a line", len(content) - whole, journal.name)
+
+
+def explained(error: BaseException) -> BaseException:
+    """The error itself, or what it means to the user where a database or the way to it is the cause."""
+    foreign = type(error).__module__.partition(".")[0] in {"grpc", "psycopg", "sqlalchemy", "sqlite3"}
+    if not foreign and not isinstance(error, StorageInternalError):
+        return error
+    return SeedpodError(
+        f"the study's storage failed ({_first_line(error)}). What was written before is whole: see that it answers "
+        f"and start again."
+    )
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal file; one that cannot be written is no bug, is named, and keeps whole lines alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _naming(path):
+            super().__init__(str(path))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with _naming(self._path), get_lock_file(self._lock):
+            size = self._path.stat().st_size
+            try:
+                with self._path.open("ab") as file:
+                    file.write(b"".join(json.dumps(fact, separators=(",", ":")).encode() + b"\n" for fact in logs))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                # A full disk takes half a line, and the next one, if it fits, would go on in the middle of it.
+                os.truncate(self._path, size)
+                raise
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SeedpodError(
+            f"cannot write {path} ({error.strerror}). Make room or mend the permissions and start again."
+        ) from error
+
+
+def _damaged(journal: Path, where: str) -> SeedpodError:
+    return SeedpodError(
+        f"{journal} is damaged ({where}); nothing was changed. Bring back a copy, or begin under another run_name."
+    )
+
+
+def _is_fact(line: bytes, *, first: bool) -> bool:
+    """Whether it is a line of a journal; the first one makes the study."""
+    try:
+        fact = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(fact, dict) and (not first or fact.get("op_code") == _CREATE_STUDY)
+
+
+def _first_line(error: BaseException) -> str:
+    """What a foreign error says first, in brief."""
+    return f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.300}"
+
+
+def _without_user(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

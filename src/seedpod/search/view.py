@@ -1,0 +1,62 @@
+"""A study as one trial may see it: some of its trials, and nothing of what happens beside them."""
+
+import copy
+from collections.abc import Container, Sequence
+from typing import Any
+
+from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+_NAME = "seedpod"
+"""What every view's study is called: Hyperband draws a trial's bracket from the name, and equal runs have several."""
+
+
+class StudyView(Study):
+    """A study in which the given trials are all there are; everything else is the real one's."""
+
+    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
+        self.__dict__.update(study.__dict__)
+        self.study_name = _NAME
+        self._shown = list(trials)
+        self._storage = _StorageView(study._storage, study._study_id, self._shown)  # type: ignore[assignment]  # noqa: SLF001
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:  # noqa: FBT001, FBT002
+        """The given trials."""
+        return self._get_trials(deepcopy, states)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,  # noqa: FBT001, FBT002 - Optuna's signature
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,  # noqa: FBT001, FBT002, ARG002
+    ) -> list[FrozenTrial]:
+        return _among(self._shown, states, deepcopy=deepcopy)
+
+
+class _StorageView:
+    """The real storage, but for what a study asks it about trials: Hyperband goes past its study to there."""
+
+    def __init__(self, storage: BaseStorage, study_id: int, trials: list[FrozenTrial]) -> None:
+        self._storage = storage
+        self._study_id = study_id
+        self._shown = trials
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_study_id_from_name(self, _name: str) -> int:
+        return self._study_id
+
+    def get_all_trials(
+        self,
+        _study_id: int,
+        deepcopy: bool = True,  # noqa: FBT001, FBT002 - Optuna's signature
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        return _among(self._shown, states, deepcopy=deepcopy)
+
+
+def _among(trials: list[FrozenTrial], states: Container[TrialState] | None, *, deepcopy: bool) -> list[FrozenTrial]:
+    found = [trial for trial in trials if states is None or trial.state in states]
+    return copy.deepcopy(found) if deepcopy else found

@@ -1,0 +1,138 @@
+"""What is remembered of trials that have ended: sums over all of them, times of the latest. Bounded, and pure."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from seedpod.trial import ParamValue, TrialResult, TrialSpec
+
+SAMPLES = 256
+"""Ended trials whose times are kept: enough for a mean within 5 %, and few enough to look at with every update."""
+_MEMORY = 30.0  # seconds over which the rate of epochs is averaged
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Where the seconds of one ended trial went.
+
+    Attributes:
+        busy: Seconds that it trained, or did what it did until it failed.
+        wait: Seconds before that: the endpoint's queue, a cold start, a process that had to come up.
+        cold: Whether it began before any trial of this search had been heard of, so that its wait says little about
+            later ones.
+        epochs: Epochs trained.
+        max_epochs: Epochs that it was given.
+        level: See ``cost_level``.
+    """
+
+    busy: float
+    wait: float
+    cold: bool
+    epochs: int
+    max_epochs: int
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRate:
+    """Epochs a second, averaged over the last half minute by exponential decay.
+
+    Attributes:
+        value: Epochs a second at ``at``, not yet corrected for a short past.
+        at: When it was last raised, in seconds since the epoch.
+        since: When the first epoch of this search was reported; None before.
+    """
+
+    value: float = 0.0
+    at: float = 0.0
+    since: float | None = None
+
+    def with_epoch(self, now: float, epochs: int = 1) -> "EpochRate":
+        """The rate after so many more epochs."""
+        since = now if self.since is None else self.since
+        return EpochRate(self._faded(now) + epochs / _MEMORY, max(now, self.at), since)
+
+    def per_second(self, now: float, started_at: float) -> float:
+        """The rate now, for a search that started then."""
+        past = max(now - started_at, 1e-3)
+        return self._faded(now) / -math.expm1(-past / _MEMORY)
+
+    def _faded(self, now: float) -> float:
+        return self.value * math.exp(-max(0.0, now - self.at) / _MEMORY)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What ended trials have cost.
+
+    Attributes:
+        usd: All of it.
+        seconds: Billed seconds of the trials that were billed, failed attempts included.
+        trials: How many trials were billed.
+        queue_seconds: Seconds that jobs waited in the endpoint's queue, cold starts included.
+        workers: Different workers that ran them.
+    """
+
+    usd: float = 0.0
+    seconds: float = 0.0
+    trials: int = 0
+    queue_seconds: float = 0.0
+    workers: int = 0
+
+    def with_trial(self, result: TrialResult, *, new_worker: bool) -> "Bill":
+        """The bill with one more trial on it."""
+        billed = billed_seconds(result.run)
+        return Bill(
+            usd=self.usd + result.cost,
+            seconds=self.seconds + billed,
+            trials=self.trials + (billed > 0),
+            queue_seconds=self.queue_seconds + _number(result.run.get("queue_seconds")),
+            workers=self.workers + new_worker,
+        )
+
+
+NO_EPOCHS = EpochRate()
+NO_BILL = Bill()
+
+
+def billed_seconds(run: Mapping[str, ParamValue]) -> float:
+    """Seconds of all attempts of a trial for which an endpoint asks money, from the facts of where it ran."""
+    return _number(run.get("billed_seconds"))
+
+
+def times_of(spec: TrialSpec, result: TrialResult, took: float, training_at: float | None, *, cold: bool) -> Times:
+    """Split what a trial took.
+
+    Args:
+        spec: The trial.
+        result: How it ended.
+        took: Seconds from its start to its end.
+        training_at: Seconds from its start to the start of its training, as far as its reports told.
+        cold: See Times.
+    """
+    if result.seconds > 0:
+        wait = took - result.seconds
+    elif training_at is not None:
+        wait = training_at
+    else:
+        wait = _number(result.run.get("queue_seconds"))
+    wait = min(max(wait, 0.0), took)
+    return Times(took - wait, wait, cold, result.epochs, spec.max_epochs, cost_level(spec.params))
+
+
+def cost_level(params: Mapping[str, ParamValue]) -> float:
+    """How much an epoch of such a network costs, as log2 of the multiplications of its convolutions for a pixel.
+
+    Every convolution is followed by a pooling, so that each layer sees a quarter of the pixels of the one before it. 0
+    for parameters of another search space: all its trials then count as alike.
+    """
+    side, channels, work = int(_number(params.get("kernel_size"))), 1.0, 0.0
+    for layer in range(int(_number(params.get("conv_layers")))):
+        filters = _number(params.get(f"filters_{layer}"))
+        work += side * side * channels * filters / 4.0**layer
+        channels = filters
+    return math.log2(work) if work > 0 else 0.0
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
