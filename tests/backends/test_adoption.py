@@ -11,6 +11,8 @@ import samples
 from seedpod.backends.ledger import JobLedger, OpenJob
 from seedpod.backends.runpod import OWNED, JobRules, RunPodBackend
 from seedpod.errors import EndpointUnreachable, JobFailed, JobGone, PerhapsSubmitted, TrialCancelled
+from seedpod.remote.breaker import BreakerState, BreakerView
+from seedpod.remote.counters import GateCounters
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
 from seedpod.trial import TrialResult, TrialSpec
 
@@ -62,6 +64,9 @@ class Table:
     def pause(self, _seconds: float) -> None:
         if self._stopped:
             raise TrialCancelled("stopping")
+
+    def counters(self) -> GateCounters:
+        return GateCounters.of({}, BreakerView(BreakerState.CLOSED, 0.0, None, 0))
 
     def cancel_waiting(self) -> None:
         self._stopped = True
