@@ -24,7 +24,9 @@ def config(**settings: Any) -> OptimizationConfig:
 
 def made(settings: OptimizationConfig, key: str | None, folder: Path) -> tuple[TrialBackend, list[str]]:
     said = Lines()
-    backend = make_backend(settings, None if key is None else Secret(key), said, 3, folder)
+    backend = make_backend(
+        settings, None if key is None else Secret(key), said, workers=3, cache_dir=folder, jobs=folder / "jobs.jsonl"
+    )
     return backend, said.all()
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +24,13 @@ def test_each_step_is_read_back(tmp_path: Path) -> None:
     """An intent, its id and its end are what the next process knows, one after the other."""
     path = tmp_path / "jobs.jsonl"
     assert JobLedger(path).left_of("u1") is None
-    for note, known in (
+    notes: tuple[tuple[Callable[[JobLedger], None], OpenJob | None], ...] = (
         (lambda ledger: ledger.intend(INTENT), INTENT),
         (lambda ledger: ledger.posted(POSTED), POSTED),
         (lambda ledger: ledger.ended(replace(POSTED, ended="COMPLETED")), replace(POSTED, ended="COMPLETED")),
         (lambda ledger: ledger.dropped(POSTED, "cancelled"), None),
-    ):
+    )
+    for note, known in notes:
         ledger = JobLedger(path)
         note(ledger)
         assert ledger.left_of("u1") == JobLedger(path).left_of("u1") == known

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage
-from studies import SPACE, go_on, killed_at, restless, run, study_of, table, value_of
 
+from search_studies import SPACE, go_on, killed_at, restless, run, study_of, table, value_of
 from seedpod.errors import TrialCancelled
 from seedpod.search.sampler import LaggedSampler, make_sampler
 from seedpod.search.study import Trial, suggest

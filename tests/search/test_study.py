@@ -9,8 +9,8 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from studies import run, study_of
 
+from search_studies import run, study_of
 from seedpod.errors import (
     BackendError,
     Cause,
@@ -176,9 +176,13 @@ def test_stopping_ends_the_search(study: SearchStudy, jobs: int) -> None:
     assert all(trial.state.is_finished() for trial in study.trials)
 
 
+def fail(error: BaseException) -> None:
+    raise AssertionError from error
+
+
 def test_timeout_ends_the_search(study: SearchStudy) -> None:
     """After the timeout no trial starts."""
-    optimize(study, lambda _: 0.5, trials=10**6, jobs=1, timeout=0.05, stopping=lambda: False, failed=pytest.fail)
+    optimize(study, lambda _: 0.5, trials=10**6, jobs=1, timeout=0.05, stopping=lambda: False, failed=fail)
     assert 1 <= len(study.trials) < 10**6
 
 
