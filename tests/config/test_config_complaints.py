@@ -67,7 +67,7 @@ def complaints(arguments: Sequence[str] = (), environment: Mapping[str, str] | N
         ("activation=relu,,gelu", "'' is not known"),
         ("activation=[relu", "has one bracket without the other"),
         ("activation=relu,relu", "names relu more than once; keep one."),
-        ("trial_retries=3", "trial_retries=3 (command line): this version of seedpod does not have trial_retries yet"),
+        ("storage=x.db", "storage=x.db (command line): this version of seedpod does not have storage yet"),
         (
             "min_epochs_per_trial=30",
             "=30 (command line): is more than max_epochs_per_trial=10 (default); lower the first or raise the second.",
