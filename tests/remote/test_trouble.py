@@ -112,7 +112,7 @@ def test_a_status_means_what_it_means_there(operation: str, code: int, kind: typ
 def test_every_error_of_the_wire_is_in_use() -> None:
     """The tree has no error for the endpoint that neither this map nor the rest of the package raises."""
     raised = {EndpointUnreachable, EndpointBusy, PerhapsSubmitted, EndpointRefused, RequestRefused, JobGone}
-    elsewhere = {errors.BreakerOpen, errors.JobFailed, errors.ContractMismatch, BackendError}
+    elsewhere = {errors.BreakerOpen, errors.JobFailed, errors.JobOverdue, errors.ContractMismatch, BackendError}
     ours = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, BackendError)}
     assert ours == raised | elsewhere
 
