@@ -110,7 +110,7 @@ def test_two_workers_give_the_same_records(searched: tuple[Path, Any], digits_ca
         (["trials"], "trials"),
         (["trials=0"], "from 1"),
         (["use_runpod_service=true"], "use_runpod_service"),
-        (["help", "me"], "me"),
+        (["help", "me"], "no further words"),
         (["dataset=nowhere.npz"], "no such file"),
     ],
 )
