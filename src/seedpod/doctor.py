@@ -94,7 +94,8 @@ def _end_of(gate: Gate, job_id: str, patience: float) -> JobStatus:
 
 def _image(report: WorkerReport) -> Iterator[Finding]:
     hardware = f"{report.devices} GPU{'s' if report.devices > 1 else ''}" if report.devices else "CPU"
-    yield Finding(True, f"a worker answers: {hardware}, {report.concurrency} jobs side by side, contract as ours")
+    jobs = f"{report.concurrency} jobs side by side" if report.concurrency > 1 else "one job at a time"
+    yield Finding(True, f"a worker answers: {hardware}, {jobs}, contract as ours")
     if report.version != __version__:
         yield Finding(
             None, f"the image holds seedpod {report.version}, this is {__version__}", "Run deploy.sh when it suits you."
