@@ -37,6 +37,7 @@ from seedpod.search.study import (
     SearchStudy,
     Trial,
     agree,
+    close_study,
     ended_trials,
     importances,
     left_to_run,
@@ -131,7 +132,10 @@ class ModelOptimizer:
             if not new:
                 check_resumable(folder.path.name, folder.config_file, self._config)
             study = open_study(folder.path.name, self._config.storage, folder.journal, _OWNER)
-            return self._with_backend(folder, study)
+            try:
+                return self._with_backend(folder, study)
+            finally:
+                close_study(study)
         except ConfigError:
             if new:
                 folder.remove()

@@ -3,10 +3,13 @@
 import os
 import random
 import signal
+import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+
 from searches import (
     FAULTS,
     live,
@@ -20,7 +23,6 @@ from searches import (
     undisturbed,
     until,
 )
-
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 
 
@@ -107,6 +109,10 @@ def test_second_signal_ends_at_once(tmp_path: Path, digits_cache: Path, endpoint
     assert table(tmp_path / "results" / "r") == undisturbed(tmp_path, digits_cache, trials=12)
 
 
+def has_done_something(search: subprocess.Popen[str], journal: Path, size: int) -> bool:
+    return search.poll() is not None or (journal.exists() and journal.stat().st_size > size)
+
+
 def killed(
     folder: Path, endpoint: EmbeddedEndpoint, kills: int, given: dict[str, object], chance: random.Random
 ) -> int:
@@ -115,11 +121,7 @@ def killed(
     for kill in range(kills):
         size = journal.stat().st_size if journal.exists() else 0
         with start(folder, endpoint, **given) as search:
-            until(
-                lambda size=size, search=search: (
-                    search.poll() is not None or (journal.exists() and journal.stat().st_size > size)
-                )
-            )  # type: ignore[misc]
+            until(partial(has_done_something, search, journal, size))
             time.sleep(chance.uniform(0, 0.8))
             if search.poll() is not None:
                 return kill

@@ -35,6 +35,9 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
     return write
 
 
+LAGS: st.SearchStrategy[Any] = st.sampled_from(["auto", 512])
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> OptimizationConfig:
     """Any config that this version can run without a data file."""
@@ -45,7 +48,7 @@ def configs(draw: st.DrawFn) -> OptimizationConfig:
         trials=draw(st.integers(1, 100_000)),
         sampler=draw(st.sampled_from(["tpe", "random"])),
         startup_trials=draw(st.integers(1, 100_000)),
-        search_lag=draw(st.just("auto") | st.integers(512, 512)),
+        search_lag=draw(LAGS),
         reproducible=draw(st.booleans()),
         max_failures=draw(st.integers(0, 100_000)),
         storage=draw(st.sampled_from(["", "sqlite:///a b.db", "postgresql://u@h/d", "grpc://h:1"])),

@@ -16,7 +16,7 @@ from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.optimizer import ModelOptimizer
 from thread_backend import ThreadBackend
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, str(ROOT / "optimizer.py")]
 FAULTS = [
     {"operation": "run", "kind": "latency", "seconds": 0.05, "seconds_high": 0.3},
