@@ -1,10 +1,13 @@
 """Data that many tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from runpod_rig import serving
+from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.training.datasets import prepare
 
 
@@ -18,6 +21,16 @@ def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache_dir = tmp_path_factory.mktemp("digits_cache")
     prepare("digits", cache_dir)
     return cache_dir
+
+
+@pytest.fixture(scope="session")
+def farm(digits_cache: Path) -> Iterator[EmbeddedEndpoint]:
+    """An endpoint with two real SDK workers of three places each, whose trainers train nothing.
+
+    Leave it without faults. A job is lost after some 5 s in which no ping names it.
+    """
+    with serving(digits_cache, 2, 3, heartbeat_timeout=4.5, claim_grace=1.0) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

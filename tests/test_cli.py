@@ -1,13 +1,11 @@
 """The command line as its users meet it: a process, its output, its files, its exit code."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,60 +13,8 @@ import psutil
 import pytest
 import yaml
 
+from command_rig import QUICK, ROOT, eventually, records, run, start, trainers
 from seedpod.config import load
-
-ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, str(ROOT / "optimizer.py")]
-QUICK = ("max_epochs_per_trial=2", "min_epochs_per_trial=1", "sampler=random")
-
-
-def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEEDPOD_")}
-    return {**kept, **more}
-
-
-def run(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=cwd,
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
-def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        cwd=cwd,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def eventually(true: Callable[[], bool], seconds: float = 30.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.05)
-    return true()
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "trials").glob("*.json"))]
-
-
-def trainers(parent: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(parent).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
 
 
 @pytest.fixture(scope="module", name="searched")
@@ -164,7 +110,7 @@ def test_two_workers_give_the_same_records(searched: tuple[Path, Any], digits_ca
         (["trials"], "trials"),
         (["trials=0"], "from 1"),
         (["use_runpod_service=true"], "use_runpod_service"),
-        (["help", "me"], "me"),
+        (["help", "me"], "no further words"),
         (["dataset=nowhere.npz"], "no such file"),
     ],
 )

@@ -151,6 +151,17 @@ def test_failing_trial_is_recorded_and_the_search_goes_on(
     assert summary.trials == {"complete": 5, "pruned": 0, "failed": 1, "cancelled": 0}
 
 
+def test_where_a_failed_trial_ran_is_recorded(configure: Configure) -> None:
+    """A failure's job, worker and attempt, and the backend that it names, are in its record."""
+    error = failed(Cause.DIVERGED)
+    error.backend, error.run = "elsewhere", {"job": "j1", "worker": "w1", "attempt": 3}
+    config = configure(trials=3)
+    ModelOptimizer(config, make_backend=on(failing([1], error))).run()
+    record = records(config)[1]
+    assert (record["backend"], record["attempts"], record["run"]) == ("elsewhere", 3, error.run)
+    assert records(config)[2]["run"] == {}
+
+
 def test_all_trials_fail(configure: Configure) -> None:
     """Where every trial fails, the search ends in order, without a best and without best.yaml."""
     config = configure()

@@ -38,6 +38,11 @@ class ThreadBackend:
         self._check()
         return self._train(spec, report_and_check, self._check)
 
+    @property
+    def closed(self) -> bool:
+        with self._closed.locked() as closed:
+            return closed[0]
+
     def cancel_all(self) -> None:
         with self._closed.locked() as closed:
             closed[0] = True
@@ -46,9 +51,8 @@ class ThreadBackend:
         self.cancel_all()
 
     def _check(self) -> None:
-        with self._closed.locked() as closed:
-            if closed[0]:
-                raise TrialCancelled("the backend is closed")
+        if self.closed:
+            raise TrialCancelled("the backend is closed")
 
 
 def wait_for_stop(_spec: TrialSpec, _report: Report, check: Callable[[], None]) -> TrialResult:

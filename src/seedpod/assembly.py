@@ -20,6 +20,11 @@ from seedpod.trial import TrialBackend
 
 Say = Callable[[str], None]
 
+# Seconds for which an endpoint that is away is waited for: not at all by a new trial that may run here; for a while by
+# one that runs there, since it would begin anew; and where there is no fallback the whole search hangs on it.
+_WITH_FALLBACK = {"patience": 20.0, "submit_patience": 0.0}
+_WITHOUT = {"patience": 300.0, "submit_patience": 300.0}
+
 NO_KEY = (
     "there is no API key for the endpoint: set RUNPOD_API_KEY in the environment or in a file .env here "
     "(RunPod: Settings, API Keys)."
@@ -76,7 +81,7 @@ def local_endpoint(config: OptimizationConfig, cache_dir: Path) -> EmbeddedEndpo
     asked = config.local_endpoint_workers
     return EmbeddedEndpoint(
         workers=most_at_once(config) if asked == "auto" else asked,
-        environment={"SEEDPOD_CACHE_DIR": str(cache_dir)},
+        environment={"SEEDPOD_CACHE_DIR": str(cache_dir.absolute())},  # the workers run in a folder of their own
     )
 
 
@@ -85,14 +90,18 @@ def _say_hello(gate: Gate) -> None:
     try:
         gate.health()
     except BreakerOpen as error:
-        raise EndpointUnreachable(error.message.partition("Last: ")[2] or error.message) from error
+        raise EndpointUnreachable(error.detail or error.message) from error
 
 
 def _remote(
     config: OptimizationConfig, key: Secret | None, say: Say, cache_dir: Path, ledger: JobLedger
 ) -> RunPodBackend:
     at_once = most_at_once(config)
-    rules = JobRules(timeout=config.runpod_service_timeout, retries=config.trial_retries)
+    rules = JobRules(
+        timeout=config.runpod_service_timeout,
+        retries=config.trial_retries,
+        **_WITH_FALLBACK if config.runpod_service_fallback_local else _WITHOUT,
+    )
     if config.runpod_service_endpoint == LOCAL:
         endpoint = local_endpoint(config, cache_dir)
         endpoint.start()

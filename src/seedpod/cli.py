@@ -53,27 +53,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(words: list[str]) -> int:
     if words and words[0] in _HELP_WORDS:
         if words[1:]:
-            raise ConfigError(f"help takes no further words; {words[1]!r} is too much.")
+            raise ConfigError("help takes no further words.")
         print(help_text(shutil.get_terminal_size((100, 24)).columns), end="")
-        return DONE
-    if words and words[0] == "config":
-        print(origins_text(load(words[1:], os.environ)), end="")
         return DONE
     if words and words[0] == "endpoint":
         from seedpod.commands import serve_endpoint
 
         serve_endpoint(words[1:], Path(load([], os.environ).config.cache_dir).expanduser(), _show)
         return DONE
-    from seedpod.keys import take_key
+    from seedpod.keys import take_key, with_dotenv
 
-    examine = bool(words) and words[0] == "doctor"
-    rest, key = take_key(words[examine:], os.environ, Path.cwd(), lambda line: print(line, file=sys.stderr))
-    loaded = load(rest, os.environ)
-    if examine:
+    command = words[0] if words and words[0] in {"config", "doctor"} else ""
+    environment = with_dotenv(os.environ, Path.cwd())
+    rest, key = take_key(words[bool(command) :], environment, _warn)
+    loaded = load(rest, environment)
+    if command == "config":
+        print(origins_text(loaded), end="")
+        return DONE
+    if command == "doctor":
         from seedpod.commands import doctor
 
         return DONE if doctor(loaded.config, key, _show) else BAD_ENDPOINT
     return _search(loaded, key)
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _show(line: str) -> None:

@@ -57,7 +57,7 @@ def serve_endpoint(words: Sequence[str], cache_dir: Path, show: Show) -> None:
         workers=options["workers"],
         concurrency=options["concurrency"],
         port=options["port"],
-        environment={"SEEDPOD_CACHE_DIR": str(cache_dir)},
+        environment={"SEEDPOD_CACHE_DIR": str(cache_dir.absolute())},
     )
     with endpoint:
         show(f"endpoint {endpoint.endpoint_id} with {options['workers']} workers, until Ctrl-C")
@@ -96,9 +96,12 @@ def _endpoint_options(words: Sequence[str]) -> Mapping[str, int]:
         name, _, text = word.partition("=")
         if name not in _ENDPOINT_OPTIONS:
             hint = did_you_mean(name, list(_ENDPOINT_OPTIONS), otherwise=f"It takes {', '.join(_ENDPOINT_OPTIONS)}.")
-            raise ConfigError(complaint(word, "command line", f"endpoint has no such option.{hint}"))
+            # Without the value, which may be a password.
+            raise ConfigError(complaint(f"{name}=...", "command line", f"endpoint has no such option.{hint}"))
+        kind = _ENDPOINT_OPTIONS[name][0]
         try:
-            found[name] = _ENDPOINT_OPTIONS[name][0].parse(text)
+            found[name] = kind.parse(text)
+            kind.check(found[name])
         except Refused as refused:
             raise ConfigError(complaint(word, "command line", str(refused))) from refused
     return found

@@ -2,19 +2,21 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from seedpod import __version__
 from seedpod.config import OptimizationConfig
-from seedpod.errors import BackendError, ContractMismatch, DatasetError
+from seedpod.errors import BackendError, BreakerOpen, ContractMismatch, DatasetError
 from seedpod.remote.address import Address
 from seedpod.remote.gate import Gate
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
 from seedpod.training.datasets import prepare
 from seedpod.trial import WorkerReport, probe_wire
 
-_PROBE_SECONDS = 300.0  # a cold start of a heavy image takes 40 to 50 s; a throttled endpoint takes for ever
+PROBE_SECONDS = 300.0
+"""A cold start of a heavy image takes 40 to 50 s; a throttled endpoint takes for ever."""
 _LOOK = 1.0  # seconds
 
 
@@ -34,19 +36,38 @@ class Finding:
 
 
 def examine(
-    config: OptimizationConfig, gate: Gate, address: Address, at_once: int, cache_dir: Path
+    config: OptimizationConfig,
+    gate: Gate,
+    address: Address,
+    at_once: int,
+    cache_dir: Path,
+    *,
+    probe_seconds: float = PROBE_SECONDS,
 ) -> Iterator[Finding]:
-    """Look at everything, cheapest first; ends at the first finding that makes the rest pointless."""
+    """Look at everything, cheapest first; ends at the first finding that makes the rest pointless.
+
+    Args:
+        config: The search's settings.
+        gate: The endpoint.
+        address: Where it is, for messages.
+        at_once: Remote trials at once.
+        cache_dir: Where the prepared data sets are.
+        probe_seconds: How long a worker may take to answer.
+    """
     try:
         health = gate.health()
     except BackendError as error:
-        yield Finding(False, f"endpoint {address.endpoint_id} does not answer", error.message)
+        why = error.detail if isinstance(error, BreakerOpen) else error.message
+        yield Finding(False, f"endpoint {address.endpoint_id} cannot be used", why)
         return
     yield Finding(True, f"endpoint {address.endpoint_id} answers, and takes the key")
     yield from _workers(health, at_once)
     yield from _times(config)
     try:
-        report = _probe(gate)
+        report = _probe(gate, probe_seconds)
+    except ContractMismatch as error:
+        yield Finding(False, "a worker answers, and not as ours do", error.message)
+        return
     except BackendError as error:
         yield Finding(False, "no worker answered a probe", error.message)
         return
@@ -97,41 +118,42 @@ def _times(config: OptimizationConfig) -> Iterator[Finding]:
         yield Finding(True, f"a job may take {config.runpod_service_timeout} s from submission to end")
 
 
-def _probe(gate: Gate) -> WorkerReport:
+def _probe(gate: Gate, patience: float) -> WorkerReport:
     """Ask one worker what it is; raises BackendError, and leaves no job behind."""
-    job_id = gate.run(probe_wire(), execution_timeout=60.0, ttl=_PROBE_SECONDS + 60.0)
+    job_id = gate.run(probe_wire(), execution_timeout=60.0, ttl=patience + 60.0)
     ended = False
     try:
-        status = _end_of(gate, job_id, time.monotonic() + _PROBE_SECONDS)
+        status = _end_of(gate, job_id, patience)
         ended = True
     finally:
         if not ended:
-            gate.cancel(job_id)
+            with suppress(BackendError):  # what went wrong is on its way already
+                gate.cancel(job_id)
+    if status.state is not JobState.COMPLETED:
+        said = next(iter(status.error.splitlines()), "no reason was given")
+        raise BackendError(f"the probe's job {status.id} ended {status.state}: {said:.300}. Look at its worker's log.")
     if not isinstance(status.output, dict) or "probe" not in status.output:
-        raise ContractMismatch(
-            f"the worker answered {status.state} without a report: its image is not seedpod's, or of another version. "
-            f"Run deploy.sh."
-        )
+        raise ContractMismatch("it answered without a report: its image is not seedpod's, or too old. Run deploy.sh.")
     return WorkerReport.from_wire(status.output["probe"])
 
 
-def _end_of(gate: Gate, job_id: str, deadline: float) -> JobStatus:
+def _end_of(gate: Gate, job_id: str, patience: float) -> JobStatus:
+    deadline = time.monotonic() + patience
     while True:
         status = gate.status(job_id)
         if status.state.ended:
             return status
         if time.monotonic() > deadline:
             raise BackendError(
-                f"the job still is {status.state} after {_PROBE_SECONDS:g} s. Look at the endpoint's workers on RunPod."
-                if status.state is not JobState.UNKNOWN
-                else "the endpoint speaks of the job in words that seedpod does not know."
+                f"the probe's job still is {status.state} after {patience:g} s. Look at the workers on RunPod."
             )
-        time.sleep(_LOOK)
+        time.sleep(min(_LOOK, patience))
 
 
 def _image(report: WorkerReport) -> Iterator[Finding]:
-    hardware = f"{report.devices} GPU" if report.devices else "CPU"
-    yield Finding(True, f"a worker answers: {hardware}, {report.concurrency} jobs side by side, contract as ours")
+    hardware = f"{report.devices} GPU{'s' if report.devices > 1 else ''}" if report.devices else "CPU"
+    jobs = f"{report.concurrency} jobs side by side" if report.concurrency > 1 else "one job at a time"
+    yield Finding(True, f"a worker answers: {hardware}, {jobs}, contract as ours")
     if report.version != __version__:
         yield Finding(
             None, f"the image holds seedpod {report.version}, this is {__version__}", "Run deploy.sh when it suits you."

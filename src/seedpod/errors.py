@@ -77,6 +77,8 @@ class TrialError(SeedpodError):
         self.detail = detail
         self.run: dict[str, bool | int | float | str] = {}
         """Where it ran, as far as that is known: worker, job, attempt, seconds."""
+        self.backend = ""
+        """Name of the backend that ran it, where the search's backend is made of several; else empty."""
 
 
 class TrainingError(TrialError):
@@ -113,7 +115,7 @@ class EndpointBusy(EndpointUnreachable):
 
 
 class BreakerOpen(EndpointUnreachable):
-    """Not sent: the circuit breaker is open. ``retry_after`` says when it may be probed."""
+    """Not sent: the circuit breaker is open. ``retry_after`` says when it may be probed, ``detail`` what opened it."""
 
 
 class PerhapsSubmitted(EndpointUnreachable):
@@ -164,7 +166,8 @@ class TrialStopped(SeedpodError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.run: dict[str, bool | int | float | str] = {}
-        """See TrialError."""
+        self.backend = ""
+        """Both: see TrialError."""
 
 
 class TrialCancelled(TrialStopped):

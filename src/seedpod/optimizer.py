@@ -365,7 +365,9 @@ def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> Trial
     status = Status.PRUNED if isinstance(error, TrialPruned) else Status.CANCELLED if lost else Status.FAILED
     failure = error if isinstance(error, TrialError) and status is Status.FAILED else None
     attempts = error.run.get("attempt", 1)
-    return TrialResult.ended(number, status, failure, backend=backend, run=error.run, attempts=int(attempts))
+    return TrialResult.ended(
+        number, status, failure, backend=error.backend or backend, run=error.run, attempts=int(attempts)
+    )
 
 
 def _is_alive(owner: str) -> bool:

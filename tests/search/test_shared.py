@@ -127,7 +127,7 @@ def test_two_optimizers_share_a_study(
     found = rows(storage, "r")
     assert len(found) == TRIALS
     with start(tmp_path / "c", "alone", digits_cache, "", 1) as alone:
-        assert alone.wait(60) == 0
+        assert alone.communicate(timeout=60)[0].endswith(f"ended done {TRIALS}\n")
     journal = tmp_path / "c" / "alone" / "study.journal"
     study = optuna.load_study(study_name="alone", storage=open_storage("", journal))
     assert table(study) == found

@@ -3,17 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from seedpod.errors import EndpointRefused, EndpointUnreachable, TrialCancelled
+from seedpod.errors import EndpointRefused, EndpointUnreachable, TrialCancelled, TrialError, TrialStopped
 from seedpod.guarded import Guarded
 from seedpod.trial import Report, TrialBackend, TrialProgress, TrialResult, TrialSpec
 
 _LOOK_AGAIN = 1.0  # seconds that a trial waits for a local place before it asks whether the endpoint is back
-_LATER = 100  # added to a trial's attempt when it moves: its progress counts anew, and the older one no more
+_LATER = 100  # added to a trial's attempt when it runs here: its progress counts anew, and the older one no more
 
 
 @dataclass(slots=True)
 class _State:
     local: TrialBackend | None = None
+    making: bool = False
     running: int = 0
     refused: bool = False
     away: bool = False  # whether the user was told that trials run here for now
@@ -46,7 +47,6 @@ class FallbackBackend:
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """See TrialBackend."""
-        attempts = 0
         while True:
             if not self._refused():
                 try:
@@ -60,9 +60,11 @@ class FallbackBackend:
                     return result
             local = self._local_place()
             if local is not None:
-                attempts += 1
                 try:
-                    return local.run(spec, _from_attempt(report, _LATER * attempts))
+                    return local.run(spec, _as_later_attempt(report))
+                except (TrialError, TrialStopped) as error:
+                    error.backend = local.name
+                    raise
                 finally:
                     with self._state.locked() as state:
                         state.running -= 1
@@ -103,19 +105,33 @@ class FallbackBackend:
         return local if taken else None
 
     def _local(self) -> TrialBackend:
-        with self._state.locked() as state:
+        """The local backend, made by the first who needs it; the others wait, for each would start processes."""
+
+        def look(state: _State) -> list[TrialBackend] | None:
+            if state.closed:
+                raise TrialCancelled("the search is stopping")
             if state.local is not None:
-                return state.local
-        made = self._make_local()  # starts processes: not under the lock
-        with self._state.locked() as state:
-            if state.local is None and not state.closed:
-                state.local = made
-                return made
-            kept = state.local
-        made.close()
-        if kept is None:
+                return [state.local]
+            if state.making:
+                return None
+            state.making = True
+            return []
+
+        found = self._state.wait_for(look)
+        return found[0] if found else self._make()
+
+    def _make(self) -> TrialBackend:
+        made = None
+        try:
+            made = self._make_local()
+        finally:
+            with self._state.locked() as state:
+                state.making, closed = False, state.closed
+                state.local = None if closed else made
+        if closed:  # while it was being made, so that nobody else closes it
+            made.close()
             raise TrialCancelled("the search is stopping")
-        return kept
+        return made
 
     def _refused(self) -> bool:
         with self._state.locked() as state:
@@ -140,8 +156,8 @@ class FallbackBackend:
             self._say("The endpoint is back: trials run there again.")
 
 
-def _from_attempt(report: Report, added: int) -> Report:
+def _as_later_attempt(report: Report) -> Report:
     def later(progress: TrialProgress) -> None:
-        report(replace(progress, attempt=progress.attempt + added))
+        report(replace(progress, attempt=progress.attempt + _LATER))
 
     return later

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 from seedpod.backends.ledger import JobLedger, OpenJob
 from seedpod.clock import Clock, SystemClock
@@ -38,9 +39,11 @@ from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialReques
 OWNED = "local"
 """What the ledger calls an endpoint that lives no longer than the search."""
 
+T = TypeVar("T")
+
 _MARGIN = 5.0  # seconds by which the worker's own deadline comes before the endpoint's: it knows what it was doing
-_OVERTIME = 60.0  # seconds past a trial's own limit until its job is ended by force
-_QUEUE_PATIENCE = 60.0  # seconds in the queue after which the endpoint's health is worth a line
+_TTL_MARGIN = 60.0  # seconds by which the endpoint forgets a job later than we give it up
+_LOOK_AGAIN = 1.0  # seconds until an endpoint that is out of reach is asked again
 _REMEMBERED = 32  # trials whose pace predicts the next one's
 _SUSPICIOUS = 3  # failures of one worker that make it worth naming
 
@@ -68,10 +71,18 @@ class JobRules:
     Attributes:
         timeout: From submission to its end, the queue included; then it is cancelled and its trial fails.
         retries: Further attempts after one that the endpoint or its worker lost.
+        patience: While the endpoint is out of reach, so long until a job that runs there is cancelled and given up.
+        submit_patience: The same for a trial that is still to be submitted.
+        overtime: Past a trial's own limit, until its job is ended by force.
+        queue_patience: In the queue, until the user is told why; and then once in so long.
     """
 
     timeout: float = 3600.0
     retries: int = 2
+    patience: float = 20.0
+    submit_patience: float = 0.0
+    overtime: float = 60.0
+    queue_patience: float = 60.0
 
 
 @dataclass(slots=True)
@@ -86,6 +97,7 @@ class _Job:
     worker: str = ""
     reports: int = 0
     adopted: bool = False  # an earlier process has posted it
+    sequence: int = 0  # of the last progress that was reported
     ended: bool = False
     gone: bool = False
     cancelled: bool = False
@@ -158,7 +170,7 @@ class RunPodBackend:
                 except _NothingToAdopt as error:
                     self._say(f"trial {spec.number} runs again: {error.message}")
                 except BackendError as error:
-                    self._judge(spec, error)
+                    self._judge(spec, left.attempt, error)
                     failed = 1
                     if failed > self._rules.retries:
                         raise
@@ -166,14 +178,14 @@ class RunPodBackend:
             try:
                 return self._try(spec, attempt, report)
             except BackendError as error:
-                self._judge(spec, error)
+                self._judge(spec, attempt, error)
                 last = error
         raise last
 
-    def _judge(self, spec: TrialSpec, error: BackendError) -> None:
+    def _judge(self, spec: TrialSpec, attempt: int, error: BackendError) -> None:
         """Let pass what may be tried again, as the next attempt; raise what not."""
         if isinstance(error, PerhapsSubmitted):
-            self._say(f"trial {spec.number}: {error.message} A twin of uid {spec.uid} may run unseen.")
+            self._say(f"trial {spec.number}: {error.message} Its input says uid {spec.uid}, attempt {attempt}.")
         # The gate has retried what it could: an endpoint that is out of reach is no matter of this one trial.
         elif not error.retryable or isinstance(error, EndpointUnreachable):
             raise error
@@ -190,6 +202,12 @@ class RunPodBackend:
         else:
             self._say(f"trial {spec.number} was being posted when the search ended: a twin of uid {spec.uid} may run")
         return False
+
+    @property
+    def allowed(self) -> int:
+        """Jobs that may be in flight now."""
+        with self._shared.locked() as shared:
+            return shared.limit.allowed
 
     def cancel_all(self) -> None:
         """See TrialBackend."""
@@ -243,22 +261,23 @@ class RunPodBackend:
     def _submit(self, spec: TrialSpec, attempt: int) -> _Job:
         limit = self._rules.timeout
         if spec.max_seconds:
-            limit = min(limit, spec.max_seconds + _OVERTIME)
+            limit = min(limit, spec.max_seconds + self._rules.overtime)
         request = TrialRequest(spec, attempt, max(1.0, limit - _MARGIN))
+        ttl = self._rules.timeout + _TTL_MARGIN
         intent = OpenJob(spec.uid, spec.number, attempt, self._address)
         if self._ledger is not None:
             self._ledger.intend(intent)
+
+        def submit() -> str:
+            return self._endpoint.run(request.to_wire(), execution_timeout=limit, ttl=ttl)
+
         try:
-            ttl = self._rules.timeout + _OVERTIME
-            job_id = self._endpoint.run(request.to_wire(), execution_timeout=limit, ttl=ttl)
-        except BackendError as error:
+            job_id = self._patiently(submit, self._rules.submit_patience)
+        except (BackendError, TrialStopped) as error:
             # A submission that was perhaps accepted stays open in the ledger: its twin may run.
             if self._ledger is not None and not isinstance(error, PerhapsSubmitted):
-                self._ledger.dropped(intent, "not accepted")
-            raise
-        except TrialCancelled:  # before it was sent
-            if self._ledger is not None:
-                self._ledger.dropped(intent, "not sent")
+                self._ledger.dropped(intent, "not accepted" if isinstance(error, BackendError) else "not sent")
+            error.run = {"attempt": attempt}
             raise
         if self._ledger is not None:
             self._ledger.posted(replace(intent, job=job_id))
@@ -276,12 +295,26 @@ class RunPodBackend:
         elif job.ended:  # not dropped: until the trial's record is written, the endpoint has its only result
             self._ledger.ended(replace(noted, ended=str(job.state)))
 
+    def _patiently(self, ask: Callable[[], T], patience: float) -> T:
+        """Ask again while the endpoint is out of reach, for so many seconds; not what may have been accepted."""
+        since = self._clock.now()
+        while True:
+            try:
+                return ask()
+            except PerhapsSubmitted:
+                raise
+            except EndpointUnreachable as error:
+                wait = error.retry_after or _LOOK_AGAIN
+                if self._clock.now() - since + wait > patience:
+                    raise
+            self._endpoint.pause(wait)
+
     def _follow(self, spec: TrialSpec, job: _Job, report: Report) -> TrialResult:
         """Poll until the job has ended; its result, or the error that it stands for."""
         while True:
             self._endpoint.pause(self._delay(spec, job))
             try:
-                status = self._endpoint.status(job.id)
+                status = self._patiently(partial(self._endpoint.status, job.id), self._rules.patience)
             except JobGone as error:
                 job.ended = job.gone = True
                 if job.adopted:
@@ -311,8 +344,9 @@ class RunPodBackend:
         return poll_delay(job.state, age, expected, in_flight, reports=job.reports, phase=job.phase)
 
     def _heard(self, job: _Job, progress: TrialProgress | None, report: Report) -> None:
-        if progress is None:
+        if progress is None or progress.sequence <= job.sequence:  # seen before, or late
             return
+        job.sequence = progress.sequence
         job.reports = max(job.reports, progress.epoch)
         job.pace = progress.seconds / progress.epoch if progress.epoch else job.pace
         report(progress)
@@ -325,13 +359,13 @@ class RunPodBackend:
                 f"not done {waited:.0f} s after it was submitted (runpod_service_timeout), still {job.state}"
                 f"{self._why_waiting() if job.state is JobState.IN_QUEUE else ''}; the job was cancelled."
             )
-        if job.state is JobState.IN_QUEUE and waited > _QUEUE_PATIENCE and self._may_speak():
+        if job.state is JobState.IN_QUEUE and waited > self._rules.queue_patience and self._may_speak():
             self._say(f"trial {spec.number} has waited {waited:.0f} s in the endpoint's queue{self._why_waiting()}")
 
     def _may_speak(self) -> bool:
         now = self._clock.now()
         with self._shared.locked() as shared:
-            due = now - shared.health_said_at >= _QUEUE_PATIENCE
+            due = now - shared.health_said_at >= self._rules.queue_patience
             shared.health_said_at = now if due else shared.health_said_at
         return due
 
@@ -347,8 +381,8 @@ class RunPodBackend:
             job.cancelled = True
         except JobGone:
             job.cancelled = True
-        except BackendError as error:
-            self._say(f"job {job.id} could not be cancelled and may still run: {error.message}")
+        except (BackendError, TrialStopped) as error:
+            self._say(f"job {job.id} could not be cancelled and may still run: {error}")
 
     def _learn(self, job: _Job, error: TrialError | TrialStopped | None) -> None:
         """Let the next trials profit: more or fewer in flight, a pace, a worker under suspicion."""

@@ -237,6 +237,9 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
             "runpod_service_endpoint=local, which starts one on this machine.",
         )
     yield from _lag_conflicts(values, origins)
+    if str(values.get("runpod_service_endpoint", "")).startswith("rpa_"):  # as RunPod's keys do; settings are saved
+        origin = origins.get("runpod_service_endpoint", "")
+        yield complaint("runpod_service_endpoint=...", origin, "this is an API key: is it swapped with RUNPOD_API_KEY?")
     dataset = values.get("dataset")
     if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):
         yield complaint(

@@ -14,7 +14,7 @@ from seedpod import __version__
 from seedpod.clock import Clock, SystemClock
 from seedpod.errors import BackendError, ConfigError
 from seedpod.remote.policy import Operation
-from seedpod.remote.secret import Secret
+from seedpod.remote.secret import KEY_PREFIX, Secret
 from seedpod.remote.transport import LOOPBACK, Bearer, Body, pooled_session
 from seedpod.remote.trouble import Place, from_answer, from_exception, from_nonsense, seconds_to_wait
 from seedpod.remote.wire import EndpointHealth, JobStatus, text
@@ -22,7 +22,6 @@ from seedpod.remote.wire import EndpointHealth, JobStatus, text
 T = TypeVar("T")
 
 USER_AGENT = f"seedpod/{__version__}"
-_KEY_PREFIX = "rpa_"  # of the keys that RunPod issues
 _EXECUTION_TIMEOUT = (5_000, 604_800_000)  # ms; documented bounds of policy.executionTimeout
 _TTL = (10_000, 604_800_000)  # ms; and of policy.ttl
 
@@ -190,7 +189,7 @@ def _checked_id(endpoint_id: str, key: Secret) -> str:
 
 def _no_key_in(setting: str, value: str, key: Secret) -> None:
     """Both stand in messages; a key that was pasted into the wrong one would, too."""
-    if key.reveal().lower() in value.lower() or value.startswith(_KEY_PREFIX):
+    if key.reveal().lower() in value.lower() or value.startswith(KEY_PREFIX):
         raise ConfigError(f"{setting} holds an API key: is it swapped with RUNPOD_API_KEY?")
 
 

@@ -6,6 +6,8 @@ from urllib.parse import quote
 from seedpod.errors import ConfigError
 
 MASK = "***"
+KEY_PREFIX = "rpa_"
+"""Of the keys that RunPod issues."""
 
 
 class Secret:

@@ -145,6 +145,7 @@ class Turnstile:
         return BreakerOpen(
             f"the endpoint has failed {view.failures} times in a row and is left alone for {wait:.1f} s. "
             f"Last: {state.last_failure}",
+            detail=state.last_failure,
             retry_after=wait,
         )
 
