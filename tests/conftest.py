@@ -11,6 +11,10 @@ from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.training.datasets import prepare
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=0, help="kills of the optimizer in the longer chaos test")
+
+
 @pytest.fixture(scope="session")
 def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder in which digits is prepared; read it, do not change it."""

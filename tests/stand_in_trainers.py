@@ -17,6 +17,11 @@ def make(cache_dir: Path, schedulers: int) -> "StandInTrainer":
     return StandInTrainer(cache_dir, schedulers)
 
 
+def make_slow(cache_dir: Path, schedulers: int) -> "StandInTrainer":
+    """Trials that take 0.3 to 1 s, or so many times that; each always the same."""
+    return StandInTrainer(cache_dir, schedulers, longest=float(os.environ.get("STAND_IN_SECONDS", "1")))
+
+
 def broken(_cache_dir: Path, _schedulers: int) -> "StandInTrainer":
     message = "no such accelerator"
     raise OSError(message)
@@ -25,14 +30,16 @@ def broken(_cache_dir: Path, _schedulers: int) -> "StandInTrainer":
 class StandInTrainer:
     """Trains nothing; its value is a pure function of the spec's seed and parameters."""
 
-    def __init__(self, cache_dir: Path, schedulers: int) -> None:
+    def __init__(self, cache_dir: Path, schedulers: int, longest: float = 0.0) -> None:
+        self._longest = longest
         self._cache_dir = cache_dir
         self._schedulers = schedulers
 
     def train(self, spec: TrialSpec, report: Report, check: Callable[[], None]) -> TrialResult:
         do = str(spec.params.get("do", "train"))
         epochs = int(spec.params.get("epochs", spec.max_epochs))
-        pause = float(spec.params.get("pause", os.environ.get("SEEDPOD_STAND_IN_PAUSE", "0")))
+        slow = self._longest * (0.3 + 0.7 * value_of(spec)) / epochs
+        pause = float(spec.params.get("pause", os.environ.get("SEEDPOD_STAND_IN_PAUSE", slow)))
         last_pause = float(spec.params.get("last_pause", pause))
         history = []
         for epoch in range(1, epochs + 1):

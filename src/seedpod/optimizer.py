@@ -41,6 +41,7 @@ from seedpod.search.study import (
     SearchStudy,
     Trial,
     agree,
+    close_study,
     ended_trials,
     importances,
     left_to_run,
@@ -153,7 +154,10 @@ class ModelOptimizer:
                 check_resumable(folder.path.name, folder.config_file, self._config)
             self._board.charge(read_spent(folder.events))
             study = open_study(folder.path.name, self._config.storage, folder.journal, _OWNER)
-            return self._with_backend(folder, study)
+            try:
+                return self._with_backend(folder, study)
+            finally:
+                close_study(study)
         except ConfigError:
             if new:
                 folder.remove()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -24,13 +25,13 @@ def test_each_step_is_read_back(tmp_path: Path) -> None:
     """An intent, its id and its end are what the next process knows, one after the other."""
     path = tmp_path / "jobs.jsonl"
     assert JobLedger(path).left_of("u1") is None
-    notes: tuple[tuple[Callable[[JobLedger], None], OpenJob | None], ...] = (
+    steps: list[tuple[Callable[[JobLedger], None], OpenJob | None]] = [
         (lambda ledger: ledger.intend(INTENT), INTENT),
         (lambda ledger: ledger.posted(POSTED), POSTED),
         (lambda ledger: ledger.ended(replace(POSTED, ended="COMPLETED")), replace(POSTED, ended="COMPLETED")),
         (lambda ledger: ledger.dropped(POSTED, "cancelled"), None),
-    )
-    for note, known in notes:
+    ]
+    for note, known in steps:
         ledger = JobLedger(path)
         note(ledger)
         assert ledger.left_of("u1") == JobLedger(path).left_of("u1") == known
@@ -62,9 +63,7 @@ def test_half_a_last_line_is_cut_off(cut: int) -> None:
     """Wherever a kill cuts the file, the whole lines before are known and the next note is whole again."""
     lines = [json.dumps({"uid": f"u{n}", "trial": n, "attempt": 1, "endpoint": "e", "job": f"j{n}"}) for n in range(4)]
     content = ("\n".join(lines) + "\n").encode()[: cut or None]
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         path = Path(folder) / "jobs.jsonl"
         path.write_bytes(content)
         ledger = JobLedger(path)
@@ -101,6 +100,7 @@ def test_full_disk_is_said_and_leaves_whole_lines(tmp_path: Path) -> None:
     program = f"""
 import resource
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from seedpod.backends.ledger import JobLedger, OpenJob
 from seedpod.errors import SeedpodError
 ledger = JobLedger(Path({str(path)!r}))

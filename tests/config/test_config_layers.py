@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given
@@ -35,7 +35,7 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
     return write
 
 
-LAGS: tuple[int | Literal["auto"], ...] = ("auto", 512)
+LAGS: st.SearchStrategy[Any] = st.sampled_from(["auto", 512])
 
 
 @st.composite
@@ -48,7 +48,7 @@ def configs(draw: st.DrawFn) -> OptimizationConfig:
         trials=draw(st.integers(1, 100_000)),
         sampler=draw(st.sampled_from(["tpe", "random"])),
         startup_trials=draw(st.integers(1, 100_000)),
-        search_lag=draw(st.sampled_from(LAGS)),
+        search_lag=draw(LAGS),
         reproducible=draw(st.booleans()),
         max_failures=draw(st.integers(0, 100_000)),
         storage=draw(st.sampled_from(["", "sqlite:///a b.db", "postgresql://u@h/d", "grpc://h:1"])),

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage
 
-from search_studies import SPACE, go_on, killed_at, restless, run, study_of, table, value_of
 from seedpod.errors import TrialCancelled
 from seedpod.search.sampler import LaggedSampler, make_sampler
 from seedpod.search.study import Trial, suggest
+from studies import SPACE, go_on, killed_at, restless, run, study_of, table, value_of
 
 TRIALS = 24
 

@@ -38,10 +38,10 @@ from seedpod.remote.view import EndpointView
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
 from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec
 
-T = TypeVar("T")
-
 OWNED = "local"
 """What the ledger calls an endpoint that lives no longer than the search."""
+
+T = TypeVar("T")
 
 _MARGIN = 5.0  # seconds by which the worker's own deadline comes before the endpoint's: it knows what it was doing
 _TTL_MARGIN = 60.0  # seconds by which the endpoint forgets a job later than we give it up
@@ -99,8 +99,8 @@ class _Job:
     state: JobState = JobState.IN_QUEUE
     worker: str = ""
     reports: int = 0
-    sequence: int = 0  # of the last progress that was reported
     adopted: bool = False  # an earlier process has posted it
+    sequence: int = 0  # of the last progress that was reported
     ended: bool = False
     gone: bool = False
     cancelled: bool = False
@@ -311,15 +311,11 @@ class RunPodBackend:
 
         try:
             job_id = self._patiently(submit, self._rules.submit_patience)
-        except BackendError as error:
-            error.run = {"attempt": attempt}
+        except (BackendError, TrialStopped) as error:
             # A submission that was perhaps accepted stays open in the ledger: its twin may run.
             if self._ledger is not None and not isinstance(error, PerhapsSubmitted):
-                self._ledger.dropped(intent, "not accepted")
-            raise
-        except TrialCancelled:  # before it was sent
-            if self._ledger is not None:
-                self._ledger.dropped(intent, "not sent")
+                self._ledger.dropped(intent, "not accepted" if isinstance(error, BackendError) else "not sent")
+            error.run = {"attempt": attempt}
             raise
         if self._ledger is not None:
             self._ledger.posted(replace(intent, job=job_id))

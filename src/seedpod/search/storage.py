@@ -69,6 +69,16 @@ def _database(scheme: str, rest: str) -> BaseStorage:
     return RDBStorage(f"{_DRIVERS.get(scheme, scheme)}://{rest}", engine_kwargs=options)
 
 
+def close_storage(storage: BaseStorage) -> None:
+    """Close what connects it to a database; a journal is open only while it is read or written."""
+    backend = getattr(storage, "_backend", storage)  # an RDBStorage is within Optuna's cache
+    if isinstance(backend, RDBStorage):
+        backend.remove_session()
+        backend.engine.dispose()
+    elif isinstance(backend, GrpcStorageProxy):
+        backend.close()
+
+
 def heal_journal(journal: Path) -> None:
     """Undo what a kill in the middle of a write leaves: the writer's lock, and half a line at the end.
 

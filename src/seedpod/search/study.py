@@ -10,15 +10,15 @@ from pathlib import Path
 
 import optuna
 from optuna import Study, Trial
-from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError, TrialPruned
 from seedpod.guarded import Guarded
+from seedpod.search.asking import OWNER, NothingLeft, SearchStudy, SharedStudy
 from seedpod.search.sampler import LaggedSampler
 from seedpod.search.space import SearchSpace
-from seedpod.search.storage import explained, open_storage
+from seedpod.search.storage import close_storage, explained, open_storage
 from seedpod.trial import ParamValue, Status
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "SearchStudy",
     "Trial",
     "agree",
+    "close_study",
     "ended_trials",
     "importances",
     "left_to_run",
@@ -39,8 +40,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-OWNER = "seedpod:owner"
-"""User attribute of a shared study's trial: the optimizer that took it."""
 AGREED = "seedpod:agreed"
 """User attribute of a study: what every run of it must have in common."""
 
@@ -56,66 +55,6 @@ class Ended:
     status: Status
     value: float | None
     params: Mapping[str, ParamValue]
-
-
-class SearchStudy(Study):
-    """A study of one optimizer."""
-
-    around: Callable[[Callable[[], Trial]], Trial] = staticmethod(lambda ask: ask())
-    """Asks for the next trial; ``optimize`` sets it, to hear of what goes wrong outside of every objective."""
-
-    def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> Trial:
-        """See Study."""
-        return self.around(lambda: self._next(fixed_distributions))
-
-    def _next(self, fixed_distributions: dict[str, BaseDistribution] | None) -> Trial:
-        return super().ask(fixed_distributions)
-
-    def _pop_waiting_trial_id(self) -> int | None:
-        """The waiting trial that Optuna runs next: the lowest, for all others may wait for it; not any, as Optuna has
-        it, whose storage in memory skips those that wait a second time.
-        """
-        waiting = [t for t in self.get_trials(deepcopy=False) if t.state is TrialState.WAITING]
-        taken = (t._trial_id for t in sorted(waiting, key=lambda t: t.number) if self._take(t))  # noqa: SLF001
-        return next(taken, None)
-
-    def _take(self, waiting: FrozenTrial) -> bool:
-        try:
-            return self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)  # noqa: SLF001
-        except optuna.exceptions.UpdateFinishedTrialError:
-            return False
-
-
-class SharedStudy(SearchStudy):
-    """A study that several optimizers work on together: exactly the trials that were laid out, each taken by one.
-
-    All trials wait in the storage from the beginning; each optimizer takes one at a time, which the storage lets one of
-    them do, and ends when none is left.
-    """
-
-    owner = ""
-    """What this optimizer is called; set by ``open_study``."""
-    total = 0
-    """Trials that the search is to run; set by ``lay_out``."""
-
-    def _next(self, fixed_distributions: dict[str, BaseDistribution] | None) -> Trial:  # noqa: ARG002
-        """Take the next waiting trial; raises NothingLeft where there is none."""
-        self._thread_local.cached_all_trials = None
-        trial_id = self._pop_waiting_trial_id()
-        if trial_id is None:
-            raise NothingLeft
-        # At once: one without an owner is taken for lost, after a while.
-        self._storage.set_trial_user_attr(trial_id, OWNER, self.owner)
-        return Trial(self, trial_id)
-
-    def _take(self, waiting: FrozenTrial) -> bool:
-        return waiting.number < self.total and super()._take(waiting)
-
-    def lay_out(self, total: int) -> None:
-        """See that there are as many trials as there are to be, in any state."""
-        self.total = total
-        for _ in range(total - len(self.get_trials(deepcopy=False))):
-            self.enqueue_trial({})
 
 
 def open_study(name: str, storage: str, journal: Path, owner: str) -> SearchStudy:
@@ -142,6 +81,11 @@ def open_study(name: str, storage: str, journal: Path, owner: str) -> SearchStud
         raise explained(error) from error
     shared.owner = owner
     return shared
+
+
+def close_study(study: Study) -> None:
+    """Let go of the study's storage."""
+    close_storage(study._storage)  # noqa: SLF001
 
 
 def agree(study: Study, terms: Mapping[str, str], lag: int | None, *, any_lag: bool) -> int | None:
@@ -237,10 +181,6 @@ def suggest(space: SearchSpace, trial: Trial) -> dict[str, ParamValue]:
     if isinstance(trial.study.sampler, LaggedSampler):
         trial.study.sampler.determined(trial)
     return params
-
-
-class NothingLeft(BaseException):
-    """Every trial of a shared study is taken. No Exception, for the same reason as _LeftOpen."""
 
 
 class _LeftOpen(BaseException):

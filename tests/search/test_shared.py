@@ -1,0 +1,200 @@
+"""Several optimizers on one study: each trial runs once, in all exactly N, and the study is that of a single one."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from seedpod.errors import ConfigError
+from seedpod.search.storage import close_storage, open_storage
+from seedpod.search.study import open_study
+from studies import table
+
+TESTS = Path(__file__).parents[1]
+TRIALS = 16
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL of our own, on a Unix socket in a temporary folder."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
+    if initdb is None:
+        pytest.skip("needs PostgreSQL's initdb: apt-get install postgresql")
+    own = os.getuid() != 0
+    if not own and shutil.which("runuser") is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no runuser to be another user")
+    before = [] if own else ["runuser", "-u", "postgres", "--"]
+    folder = Path(tempfile.mkdtemp(prefix="seedpod-pg-"))
+    folder.chmod(0o777)
+    data, control = folder / "data", str(Path(initdb).with_name("pg_ctl"))
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "cwd": "/"}
+    try:
+        subprocess.run([*before, initdb, "-D", str(data), "-A", "trust", "-U", "postgres", "-N"], check=True, **quiet)
+        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+        started = [*before, control, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start"]
+        subprocess.run(started, check=True, **quiet)
+        yield f"postgresql://postgres@/postgres?host={folder}"
+        subprocess.run([*before, control, "-D", str(data), "-m", "immediate", "stop"], check=True, **quiet)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[str]:
+    """The address of Optuna's gRPC proxy before an SQLite file."""
+    program = f"""
+import warnings; warnings.simplefilter("ignore")
+import optuna, socket
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0)); port = free.getsockname()[1]
+print(port, flush=True)
+optuna.storages.run_grpc_proxy_server(
+    optuna.storages.RDBStorage("sqlite:///{tmp_path}/behind.db"), host="127.0.0.1", port=port)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield f"grpc://127.0.0.1:{int(server.stdout.readline())}"
+        server.kill()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/study.db"
+
+
+def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **more: Any) -> subprocess.Popen[str]:
+    given = {
+        "run_name": name,
+        "results_dir": folder,
+        "cache_dir": cache_dir,
+        "storage": storage,
+        "local_workers": jobs,
+        "trials": TRIALS,
+        "startup_trials": 4,
+        **more,
+    }
+    return subprocess.Popen(
+        [sys.executable, str(TESTS / "shared_search.py"), *(f"{key}={value}" for key, value in given.items())],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent / "src")])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ran(output: str) -> list[int]:
+    return [int(number) for number in re.findall(r"^runs (\d+)$", output, re.MULTILINE)]
+
+
+def rows(storage: str, name: str) -> list[tuple[int, dict[str, Any], str, float | None]]:
+    opened = open_storage(storage, Path())
+    try:
+        study = optuna.load_study(study_name=name, storage=opened)
+        return table(study)
+    finally:
+        close_storage(opened)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["sqlite", "postgres", pytest.param("proxy", marks=pytest.mark.slow)],
+)
+def test_two_optimizers_share_a_study(
+    tmp_path: Path, digits_cache: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Two optimizers that start at once run each trial once, exactly N in all, and find what a single one finds."""
+    storage = str(request.getfixturevalue(kind))
+    with (
+        start(tmp_path / "a", "r", digits_cache, storage, 3) as first,
+        start(tmp_path / "b", "r", digits_cache, storage, 2) as second,
+    ):
+        outputs = [each.communicate(timeout=120)[0] for each in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], outputs
+    assert sorted(number for output in outputs for number in ran(output)) == list(range(TRIALS))
+    assert all(ran(output) for output in outputs)
+    assert all(" done " in output for output in outputs)
+    found = rows(storage, "r")
+    assert len(found) == TRIALS
+    with start(tmp_path / "c", "alone", digits_cache, "", 1) as alone:
+        assert alone.communicate(timeout=60)[0].endswith(f"ended done {TRIALS}\n")
+    journal = tmp_path / "c" / "alone" / "study.journal"
+    study = optuna.load_study(study_name="alone", storage=open_storage("", journal))
+    assert table(study) == found
+    with start(tmp_path / "a", "r", digits_cache, storage, 3) as again:
+        output = again.communicate(timeout=60)[0]
+    assert ran(output) == []
+    assert f"ended done {len(ran(outputs[0]))}" in output
+
+
+def test_reader_does_not_disturb_sqlite(tmp_path: Path, digits_cache: Path, sqlite: str) -> None:
+    """Two optimizers on one SQLite file end well while a third process reads it all the time."""
+    over = threading.Event()
+    reads: list[int] = []
+
+    def read() -> None:
+        while not over.is_set():
+            try:
+                reads.append(len(rows(sqlite, "r")))
+            except (ConfigError, KeyError):
+                time.sleep(0.1)  # not laid out yet
+
+    reader = threading.Thread(target=read)
+    with (
+        start(tmp_path / "a", "r", digits_cache, sqlite, 3) as first,
+        start(tmp_path / "b", "r", digits_cache, sqlite, 3) as second,
+    ):
+        reader.start()
+        outputs = [each.communicate(timeout=120)[0] for each in (first, second)]
+    over.set()
+    reader.join()
+    assert [first.returncode, second.returncode] == [0, 0], outputs
+    assert sorted(number for output in outputs for number in ran(output)) == list(range(TRIALS))
+    assert len(reads) > 3
+
+
+def test_killed_optimizer_of_a_shared_study_goes_on(tmp_path: Path, digits_cache: Path, sqlite: str) -> None:
+    """One of two is killed; started again it takes up its own trials and those alone, and all N are there."""
+    with start(tmp_path / "a", "r", digits_cache, sqlite, 2) as first:
+        assert first.stdout is not None
+        lines = [first.stdout.readline() for _ in range(5)]
+        first.kill()
+        rest = first.stdout.read()
+    with start(tmp_path / "a", "r", digits_cache, sqlite, 2) as again:
+        output = again.communicate(timeout=120)[0]
+    assert again.returncode == 0, output
+    twice = set(ran("".join(lines) + rest)) & set(ran(output))
+    assert len(twice) <= 2
+    assert {row[2] for row in rows(sqlite, "r")} == {"COMPLETE"}
+    assert len(rows(sqlite, "r")) == TRIALS
+
+
+def test_other_settings_are_refused(tmp_path: Path, digits_cache: Path, sqlite: str) -> None:
+    """An optimizer on another machine that has another seed is refused by name."""
+    with start(tmp_path / "a", "r", digits_cache, sqlite, 2, trials=2) as first:
+        assert first.wait(60) == 0
+    with start(tmp_path / "b", "r", digits_cache, sqlite, 2, trials=2, random_seed=7) as second:
+        output = second.communicate(timeout=60)[0]
+    assert "random_seed=7, begun with 42" in output
+    assert ran(output) == []
+
+
+@pytest.mark.parametrize(
+    "address", ["sqlite:////nowhere/at/all/x.db", "postgresql://me@127.0.0.1:1/db", "grpc://127.0.0.1:1"]
+)
+def test_storage_that_does_not_answer_is_said(address: str) -> None:
+    """A database that cannot be used is one sentence with its address, before anything runs."""
+    if address.startswith("grpc"):
+        pytest.skip("waits ten seconds")
+    with pytest.raises(ConfigError, match=r"^storage=.*it cannot be used"):
+        open_study("s", address, Path(), "me")

@@ -1,0 +1,25 @@
+"""A search without Keras as a program: ``python shared_search.py key=value …``; prints each trial that it runs."""
+
+import os
+import sys
+import time
+
+from seedpod.config import load
+from seedpod.optimizer import ModelOptimizer
+from seedpod.trial import Report, TrialResult, TrialSpec
+from thread_backend import ThreadBackend, stand_in
+
+
+def train(spec: TrialSpec, report: Report, check: object) -> TrialResult:
+    print(f"runs {spec.number}", flush=True)
+    time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0.05")))
+    return stand_in(spec, report, check)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    config = load(sys.argv[1:], {}).config
+    summary = ModelOptimizer(
+        config,
+        make_backend=lambda *, workers, cache_dir, jobs: ThreadBackend(train, workers),  # noqa: ARG005
+    ).run()
+    print(f"ended {summary.outcome} {summary.trials['complete']}", flush=True)
