@@ -158,7 +158,7 @@ class ModelOptimizer:
                 return self._with_backend(folder, study)
             finally:
                 close_study(study)
-        except ConfigError:
+        except (ConfigError, EndpointRefused, EndpointUnreachable):
             if new:
                 folder.remove()
             raise

@@ -73,7 +73,11 @@ class Script:
 
 def backend(script: Script, retries: int = 2) -> RunPodBackend:
     return RunPodBackend(
-        script, most_at_once=2, rules=JobRules(retries=retries), clock=script.clock, chance=random.Random(1)
+        script,
+        most_at_once=2,
+        rules=JobRules(retries=retries, patience=0.0),
+        clock=script.clock,
+        chance=random.Random(1),
     )
 
 

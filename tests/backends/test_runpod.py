@@ -111,7 +111,7 @@ def test_a_refused_submission_is_not_tried_again(
     with closing(backend_on(endpoint)) as backend, pytest.raises(kind, match=said) as caught:
         backend.run(spec, ignore)
     assert caught.value.cause is Cause.ENDPOINT
-    assert caught.value.run == {"attempt": 1}
+    assert caught.value.run == {"attempt": 1, "billed_seconds": 0.0}
     assert not jobs_of(endpoint, spec)
 
 
@@ -185,7 +185,7 @@ def test_attempts_are_counted_out(endpoint: EmbeddedEndpoint) -> None:
     spec, said = new_spec(), Lines()
     with closing(backend_on(endpoint, said, retries=2)) as backend, pytest.raises(PerhapsSubmitted) as caught:
         backend.run(spec, ignore)
-    assert caught.value.run == {"attempt": 3}
+    assert caught.value.run == {"attempt": 3, "billed_seconds": 0.0}
     assert len(said.having(spec.uid)) == 3
     assert endpoint.state()["faults_fired"] == 3
 

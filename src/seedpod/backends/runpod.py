@@ -354,7 +354,9 @@ class RunPodBackend:
             try:
                 status = self._patiently(partial(self._endpoint.status, job.id), self._rules.patience)
             except JobGone as error:
-                job.ended = job.gone = True
+                job.gone = (
+                    True  # and is cancelled on the way out: an endpoint that says so by mistake would run it twice
+                )
                 if job.adopted:
                     raise _NothingToAdopt(error.message) from error
                 raise

@@ -1,5 +1,6 @@
 """The folder of one run: ``results/<run>/{config.yaml, study.journal, trials/0003.json, best.yaml, summary.json}``."""
 
+import contextlib
 import json
 import logging
 import os
@@ -87,9 +88,12 @@ class RunFolder:
             self._lock.release()  # the file stays: who removed it might remove one that a third has just locked
 
     def remove(self) -> None:
-        """Remove the folder of a run that never began."""
-        if not any((self.path / "trials").iterdir()):
-            shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder of a run that never began, and ``results_dir`` where that leaves it empty."""
+        if any((self.path / "trials").iterdir()) or (self.path / "summary.json").exists():
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()
 
     @property
     def config_file(self) -> Path:
