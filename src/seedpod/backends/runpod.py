@@ -316,7 +316,7 @@ class RunPodBackend:
             try:
                 status = self._patiently(partial(self._endpoint.status, job.id), self._rules.patience)
             except JobGone as error:
-                job.ended = job.gone = True
+                job.gone = True  # cancelled all the same, in case it lives
                 if job.adopted:
                     raise _NothingToAdopt(error.message) from error
                 raise
