@@ -107,7 +107,7 @@ def test_a_plain_http_address_is_a_mistake_in_the_settings(tmp_path: Path) -> No
 
 def test_one_at_a_time_where_not_concurrent() -> None:
     """``concurrent=false`` is one remote trial at a time; else as many as ``concurrent_workers``."""
-    assert most_at_once(config(concurrent_workers=9)) == 9
+    assert most_at_once(config(concurrent_workers=9, search_lag=9)) == 9
     assert most_at_once(config(concurrent_workers=9, concurrent=False)) == 1
 
 

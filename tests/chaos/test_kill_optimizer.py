@@ -48,7 +48,7 @@ def test_live_jobs_are_polled_and_not_posted_again(
         assert job in output
         assert [one for one, facts in after["jobs"].items() if facts["uid"] == uid] == [job]
         assert after["executions"][uid] == 1
-    assert before["submitted"] < after["submitted"] == 8 + sum(lost_intents(run).values())
+    assert before["submitted"] < after["submitted"] <= 8 + sum(lost_intents(run).values())
 
 
 @pytest.mark.parametrize(

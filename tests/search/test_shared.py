@@ -85,7 +85,11 @@ def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **m
         **more,
     }
     return subprocess.Popen(
-        [sys.executable, str(TESTS / "shared_search.py"), *(f"{key}={value}" for key, value in given.items())],
+        [
+            sys.executable,
+            str(TESTS / "shared_search.py"),
+            *(f"{key}={value}" for key, value in given.items() if value != ""),
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent / "src")])},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

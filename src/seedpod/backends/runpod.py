@@ -354,9 +354,7 @@ class RunPodBackend:
             try:
                 status = self._patiently(partial(self._endpoint.status, job.id), self._rules.patience)
             except JobGone as error:
-                job.gone = (
-                    True  # and is cancelled on the way out: an endpoint that says so by mistake would run it twice
-                )
+                job.gone = True  # cancelled all the same, in case it lives
                 if job.adopted:
                     raise _NothingToAdopt(error.message) from error
                 raise
