@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,14 +65,29 @@ def test_output_names_every_trial_and_the_outcome(searched: tuple[Path, Any]) ->
     assert "\r" not in done.stdout
 
 
-def test_run_name_is_never_overwritten(searched: tuple[Path, Any], digits_cache: Path) -> None:
-    """A second search under the same name with other settings is refused by their names and changes nothing."""
+@pytest.mark.parametrize("word", ["resume=one", "run_name=one"])
+def test_finished_run_goes_on_to_more_trials(searched: tuple[Path, Any], digits_cache: Path, word: str) -> None:
+    """``resume=`` and the same ``run_name`` go on to ``trials`` in all; what is there stays as it is."""
     folder, _ = searched
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
-    again = run("trials=3", "run_name=one", f"cache_dir={digits_cache}", cwd=folder.parents[1])
+    copy = folder.parents[1] / word.replace("=", "-")
+    shutil.copytree(folder.parent, copy / "results")
+    settings = () if word.startswith("resume") else (f"cache_dir={digits_cache}", *QUICK)
+    done = run(word, "trials=4", *settings, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert [r["number"] for r in records(copy / "results" / "one")] == [0, 1, 2, 3]
+    for n in range(3):
+        name = f"trials/{n:04d}.json"
+        assert (copy / "results" / "one" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_run_does_not_go_on_under_another_seed(searched: tuple[Path, Any]) -> None:
+    """A setting that would change the study is refused by name with exit code 2, and nothing changes."""
+    folder, _ = searched
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    again = run("resume=one", "random_seed=7", cwd=folder.parents[1])
     assert again.returncode == 2
-    assert "run one was begun with sampler=random" in again.stderr
-    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")} == before
+    assert "random_seed=7: run one was begun with random_seed=42" in again.stderr
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
 def test_same_seed_same_records(searched: tuple[Path, Any], digits_cache: Path) -> None:
@@ -108,6 +124,8 @@ def test_two_workers_give_the_same_records(searched: tuple[Path, Any], digits_ca
     ("arguments", "said"),
     [
         (["trails=5"], "Did you mean trials?"),
+        (["resume=one"], "no such run in results. There is none."),
+        (["resume=one", "config=x.yaml"], "leave out config= and run_name="),
         (["--trials", "5"], "write trials=5"),
         (["trials=5", "trials=6"], "twice"),
         (["trials"], "trials"),

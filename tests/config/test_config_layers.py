@@ -202,3 +202,28 @@ def test_import_is_light() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.fixture(name="runs")
+def some_runs(tmp_path: Path) -> Path:
+    for name in ("digits-1", "mnist-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("trials: 7\nrandom_seed: 5\nresults_dir: elsewhere\n", "utf-8")
+    return tmp_path
+
+
+def test_resume_is_the_file_of_the_run(runs: Path) -> None:
+    """``resume=`` reads the run's own settings, which other words override, and stays with its name and folder."""
+    loaded = load(["resume=mnist-2", f"results_dir={runs}", "trials=9"], {})
+    assert (loaded.config.random_seed, loaded.config.trials) == (5, 9)
+    assert (loaded.config.run_name, loaded.config.results_dir) == ("mnist-2", str(runs))
+    by_environment = load(["resume=mnist-2"], {"SEEDPOD_RESULTS_DIR": str(runs)})
+    assert (by_environment.config.trials, by_environment.config.results_dir) == (7, str(runs))
+
+
+def test_unknown_run_is_refused_with_the_nearest(runs: Path) -> None:
+    """A run that is not there is named with the one that was probably meant, or with all that there are."""
+    with pytest.raises(ConfigError, match=r"resume=mnist2 .*no such run.* Did you mean mnist-2\?"):
+        load(["resume=mnist2", f"results_dir={runs}"], {})
+    with pytest.raises(ConfigError, match="There are digits-1 or mnist-2"):
+        load(["resume=xyz", f"results_dir={runs}"], {})

@@ -22,9 +22,10 @@ EXAMPLES = {
 _INTRODUCTION = """\
 Searches the hyperparameters of an image classifier.
 
-Usage: python optimizer.py [COMMAND] [config=FILE.yaml] [key=value ...]
+Usage: python optimizer.py [COMMAND] [config=FILE.yaml | resume=RUN] [key=value ...]
 
-A key=value wins over the environment (SEEDPOD_TRIALS for trials), which wins over the file."""
+A key=value wins over the environment (SEEDPOD_TRIALS for trials), which wins over the file.
+resume=RUN goes on with a run under the settings that it had."""
 _NARROWEST = 60
 
 

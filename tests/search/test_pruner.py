@@ -1,0 +1,79 @@
+"""A pruner's decisions belong to their trial: the same study and the same prunings at any number of jobs."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
+
+from seedpod.errors import TrialPruned
+from seedpod.search.pruner import LaggedPruner
+from seedpod.search.sampler import make_sampler
+from seedpod.search.study import Trial, suggest
+from studies import SPACE, run, study_of, value_of
+
+LAG, STEPS, TRIALS = 6, 9, 30
+
+PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "median": lambda: MedianPruner(n_startup_trials=3, n_warmup_steps=1),
+    "halving": lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    "halving auto": SuccessiveHalvingPruner,
+    "hyperband": lambda: HyperbandPruner(min_resource=1, max_resource=STEPS, reduction_factor=3),
+    "hyperband auto": HyperbandPruner,
+}
+
+
+def searched(pruner: BasePruner, jobs: int) -> list[tuple[Any, ...]]:
+    study = study_of(None, make_sampler("tpe", 3, 5, LAG))
+    study.pruner = pruner
+    chance = random.Random(jobs)
+
+    def objective(trial: Trial) -> float:
+        value = value_of(suggest(SPACE, trial))
+        for step in range(STEPS):
+            time.sleep(chance.uniform(0, 0.0015))
+            trial.report(value * (step + 1) / STEPS + ((trial.number * 7 + step) % 5) / 100, step)
+            if trial.should_prune():
+                raise TrialPruned("enough")
+        return value
+
+    run(study, objective, trials=TRIALS, jobs=jobs)
+    return [(t.number, t.params, t.state.name, t.value, t.intermediate_values) for t in study.trials]
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_same_prunings_at_any_number_of_jobs(name: str) -> None:
+    """Median, successive halving and Hyperband prune the same trials at the same steps with 1, 2, 4 and 6 jobs."""
+    alone = searched(LaggedPruner(PRUNERS[name], LAG), 1)
+    assert {row[2] for row in alone} == {"COMPLETE", "PRUNED"}
+    for jobs in (2, 4, 6):
+        assert searched(LaggedPruner(PRUNERS[name], LAG), jobs) == alone, jobs
+
+
+def test_decision_sees_the_lagged_trials_alone() -> None:
+    """A pruner is shown trials 0 to k - lag, all ended, in order, with their intermediate values, and nothing else."""
+    seen: dict[int, list[int]] = {}
+
+    class Recording(BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            shown = study.get_trials(deepcopy=False)
+            assert all(t.state.is_finished() and len(t.intermediate_values) == STEPS for t in shown)
+            seen[trial.number] = [t.number for t in shown]
+            return False
+
+    searched(LaggedPruner(Recording, LAG), 4)
+    assert seen == {number: list(range(max(0, number - LAG + 1))) for number in range(TRIALS)}
+
+
+def test_pruner_without_its_sampler_is_a_bug() -> None:
+    """A lag that is shorter than the sampler's is seen at once, and not by a study that differs."""
+    study = study_of(None, make_sampler("random", 1, 1, None))
+    study.pruner = LaggedPruner(MedianPruner, 1)
+    suggest(SPACE, study.ask())
+    second = study.ask()
+    second.report(0.5, 1)
+    with pytest.raises(AssertionError, match="trial 1 is judged before trial 0 has ended"):
+        second.should_prune()
