@@ -35,7 +35,7 @@ def main() -> None:
 def _screen(folder: str) -> str:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
-    command = [sys.executable, str(ROOT / "optimizer.py"), *ARGUMENTS]
+    command = [sys.executable, str(ROOT / "optimizer.py"), *ARGUMENTS, "dashboard=plain"]  # a picture does not move
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=theirs, stderr=theirs):
         os.close(theirs)
         written = b""

@@ -144,3 +144,13 @@ def test_suggestions_are_plain_data() -> None:
     for params in suggestions(SearchSpace((8, 8, 1), 99, (1, 7)), 1, 20):
         assert all(type(value) in {bool, int, float, str} for value in params.values())
         canonical_json(params)
+
+
+@pytest.mark.parametrize("side", [2, 3, 8, 28, 64])
+@pytest.mark.parametrize("train_images", [5, 100, 50_000])
+def test_sensible_choice_lies_in_the_space(side: int, train_images: int) -> None:
+    """What trial 0 tries can be suggested: every value of it is taken as it is, and none is missing."""
+    space = SearchSpace((side, side, 1), train_images, (3, 7), ("gelu", "relu"))
+    study = optuna.create_study()
+    study.enqueue_trial(space.sensible())
+    assert space.suggest(study.ask()) == space.sensible()

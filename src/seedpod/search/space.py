@@ -31,6 +31,29 @@ class SearchSpace:
     epochs: tuple[int, int]
     activations: Sequence[str] = ACTIVATIONS
 
+    def sensible(self) -> dict[str, ParamValue]:
+        """What one would try first: two or fewer convolutions with batch normalisation and Adam, as long as allowed."""
+        most_layers = min(2, MOST_CONV_LAYERS, min(self.image_shape[:2]).bit_length() - 1)
+        preferred = 128 if self.train_images >= 10_000 else BATCH_SIZES[0]
+        batch_size = max((size for size in BATCH_SIZES if size <= min(preferred, self.train_images)), default=0)
+        return {
+            "conv_layers": most_layers,
+            **{f"filters_{layer}": filters for layer, filters in zip(range(most_layers), (32, 64), strict=False)},
+            "kernel_size": 3 if min(self.image_shape[:2]) >= 3 else 1,
+            "activation": self.activations[0],
+            "initializer": "he_uniform",
+            "batch_norm": True,
+            "pooling": "max",
+            "global_pooling": False,
+            "dense_layers": 1,
+            "dense_units_0": 128,
+            "dropout": 0.25,
+            "optimizer": "adam",
+            "learning_rate": 1e-3,
+            "batch_size": batch_size or self.train_images,
+            "epochs": self.epochs[1],
+        }
+
     def suggest(self, trial: optuna.Trial) -> dict[str, ParamValue]:
         """Ask for one value of each hyperparameter; the names are those that ``build_model`` reads."""
         side = min(self.image_shape[:2])

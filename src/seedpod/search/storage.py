@@ -105,6 +105,9 @@ def heal_journal(journal: Path) -> None:
 
 def explained(error: BaseException) -> BaseException:
     """The error itself, or what it means to the user where a database or the way to it is the cause."""
+    # Optuna 5.0 covers what a storage raises while it is told of a trial's end by an assertion of its own.
+    if isinstance(error, AssertionError) and error.__context__ is not None:
+        error = error.__context__
     foreign = type(error).__module__.partition(".")[0] in {"grpc", "psycopg", "sqlalchemy", "sqlite3"}
     if not foreign and not isinstance(error, StorageInternalError):
         return error

@@ -176,7 +176,12 @@ def left_to_run(study: Study, total: int) -> int:
 
 
 def suggest(space: SearchSpace, trial: Trial) -> dict[str, ParamValue]:
-    """Ask for a trial's hyperparameters, and let the trials after it know that they are determined."""
+    """Ask for a trial's hyperparameters, and let the trials after it know that they are determined.
+
+    Trial 0 is what one would try without a search: so none ends worse than that, and the others learn from it.
+    """
+    if trial.number == 0:
+        trial._fixed_params = space.sensible()  # noqa: SLF001 - as Optuna's enqueue_trial has it, for a trial that exists
     params = space.suggest(trial)
     if isinstance(trial.study.sampler, LaggedSampler):
         trial.study.sampler.determined(trial)
