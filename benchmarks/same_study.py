@@ -1,7 +1,7 @@
 """One seed, one study: the table of 24 real trainings on digits, byte for byte, wherever and however they run.
 
-``python benchmarks/same_study.py [--trials 24] [--epochs 2] [--json FILE]``; ten minutes or more on two cores. TPE at
-1, 2, 4 and 6 local workers; on 1, 3 and 6 workers of an endpoint on this machine, with latency and one fault in ten
+``python benchmarks/same_study.py [--trials 24] [--epochs 2] [--json FILE]``; ten minutes on two cores. TPE at 1,
+2, 4 and 6 local workers; on 1, 3 and 6 workers of an endpoint on this machine, with latency and one fault in ten
 requests; and in a run that is killed with SIGKILL three times at random moments and goes on. Exit code 1 where a table
 differs.
 """
