@@ -91,6 +91,8 @@ class Runs:
                 while search.poll() is None and len(list(trials.glob("[0-9]*.json"))) < before + 3:
                     time.sleep(0.05)
                 time.sleep(chance.uniform(0, 1.5))
+                if search.poll() is not None:
+                    raise SystemExit(f"{name} ended before it could be killed; give it more trials")
                 search.kill()
         self.to_the_end(name, local_workers=2)
 
