@@ -89,6 +89,8 @@ def killed_at(moments: list[int]) -> Callable[[Objective], Objective]:
         def dying(trial: Trial) -> float:
             calls[0] += 1
             if calls[0] in moments:
+                if trial.number == 0:  # as ``suggest`` begins
+                    trial._fixed_params = SPACE.sensible()
                 trial.suggest_int("conv_layers", 1, 3)  # half suggested
                 raise TrialCancelled("killed")
             return objective(trial)

@@ -55,9 +55,9 @@ def test_lag_decides() -> None:
 
 @pytest.mark.parametrize("name", ["random", "tpe"])
 def test_seeds_differ(name: str) -> None:
-    """Another seed is another search, and within one search no two trials are drawn alike."""
+    """Another seed is another search but for trial 0, and within one search no two trials are drawn alike."""
     first, second = (searched(name, 1, seed=seed, trials=16) for seed in (1, 2))
-    assert all(mine[1] != theirs[1] for mine, theirs in zip(first, second, strict=True))
+    assert all(mine[1] != theirs[1] for mine, theirs in zip(first[1:], second[1:], strict=True))
     assert len({str(row[1]) for row in first}) == len(first)
 
 
