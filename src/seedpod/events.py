@@ -50,12 +50,13 @@ class Summary:
             ``bug``.
         trials: How many trials ended in each way.
         total: Trials that were asked for.
-        best: The best complete trial.
-        importances: Share of each hyperparameter in the value, largest first.
+        best: The best complete trial; of several objectives, by the first.
+        importances: Share of each hyperparameter in the value of the first objective, largest first.
         failures: Failed trials by cause, most frequent first.
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch.
         cost: USD, of all trials, those of an earlier run of this search included.
+        front: See Snapshot.
     """
 
     run: str
@@ -68,6 +69,7 @@ class Summary:
     started_at: float
     ended_at: float
     cost: float = 0.0
+    front: tuple[FinishedTrial, ...] = ()
 
 
 class Observer:
@@ -107,6 +109,7 @@ def summarize(
         started_at=snapshot.started_at,
         ended_at=ended_at,
         cost=snapshot.bill.usd,
+        front=snapshot.front,
     )
 
 

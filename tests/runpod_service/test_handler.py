@@ -32,7 +32,7 @@ def request(
         params=params,
         seed=42 + number,
         split_seed=42,
-        objective="val_accuracy",
+        objectives=("val_accuracy",),
         max_epochs=max_epochs,
         min_epochs=1,
         validation_split=0.2,
@@ -145,12 +145,13 @@ INVALID: list[tuple[str, Any]] = [
     ("spec.params", {"do": ["train"]}),
     ("spec.seed", 2**32),
     ("spec.split_seed", 1.5),
-    ("spec.objective", ...),
+    ("spec.objectives", ["colour"]),
     ("spec.max_epochs", True),
     ("spec.min_epochs", 0),
     ("spec.validation_split", 2.0),
     ("spec.max_parameters", None),
     ("spec.max_seconds", -1.0),
+    ("spec.cv_folds", ...),
     ("spec.code", "print()"),
 ]
 

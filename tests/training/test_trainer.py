@@ -17,12 +17,12 @@ import pytest
 import seedpod
 from seedpod.errors import Cause, TrainingError, TrialCancelled
 from seedpod.training.child import PoolLimits, TrainerProcess
+from seedpod.training.course import PATIENCE
 from seedpod.training.datasets import prepare
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
 from seedpod.training.runtime import configure_environment
 from seedpod.trial import ParamValue, Status, TrialProgress, TrialResult, TrialSpec
 
-PATIENCE = 3  # as in trainer.py, which imports Keras
 # Every Python warning but one, which Keras 3.15 causes inside itself on torch.
 SHOWN = "default,ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 LIMITS = PoolLimits(trials=1000)  # no recycling in the middle of a test
@@ -69,7 +69,7 @@ def base_spec(digits_cache: Path) -> TrialSpec:
         params=SMALL,
         seed=42,
         split_seed=42,
-        objective="val_accuracy",
+        objectives=("val_accuracy",),
         max_epochs=2,
         min_epochs=1,
         validation_split=0.2,
@@ -185,13 +185,22 @@ def test_epochs_are_reported_and_recorded(pool: TrainerPool, base: TrialSpec) ->
     assert result.value == max(value for value in values if value is not None)
     assert result.best_epoch == values.index(result.value) + 1
     assert result.metrics == result.history[result.best_epoch - 1]
-    assert set(result.metrics) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    judged = {"val_loss", "val_accuracy", "macro_f1", "balanced_accuracy"}
+    assert set(result.metrics) == {"loss", "accuracy"} | judged
 
 
 def test_objective_decides_the_best_epoch(pool: TrainerPool, base: TrialSpec) -> None:
-    """The value is that of the metric which the spec names."""
-    result = pool.run(replace(base, objective="accuracy"), ignore)
-    assert result.value == max(row["accuracy"] or 0.0 for row in result.history)
+    """The best epoch and the value are those of the metric which the spec names, in its own direction."""
+    # So high a rate that loss and accuracy go up and down, and not together.
+    wild = replace(base, params=SMALL | {"learning_rate": 0.2}, max_epochs=6, min_epochs=6)
+    by_accuracy, by_loss = (
+        pool.run(replace(wild, objectives=(name,)), ignore) for name in ("val_accuracy", "val_loss")
+    )
+    assert by_accuracy.history == by_loss.history
+    losses = [row["val_loss"] for row in by_loss.history]
+    assert by_loss.value == min(loss for loss in losses if loss is not None)
+    assert by_loss.best_epoch == losses.index(by_loss.value) + 1
+    assert by_loss.best_epoch != by_accuracy.best_epoch
 
 
 @pytest.mark.parametrize(("min_epochs", "epochs"), [(1, 1 + PATIENCE), (6, 6)])

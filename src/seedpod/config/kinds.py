@@ -212,6 +212,29 @@ class Several(Kind):
         return [unquoted(item) for item in inner.split(",")]
 
 
+@dataclass(frozen=True, slots=True)
+class Joined(Kind):
+    """One or more different words out of a few, as one text with commas between; a list is taken too."""
+
+    options: tuple[Option, ...]
+
+    @property
+    def wanted(self) -> str:
+        return self._several.wanted
+
+    def parse(self, raw: Raw) -> str:
+        return ",".join(self._several.parse(raw))
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, str) or not value:
+            raise self._refuse()
+        self._several.check(tuple(value.split(",")))
+
+    @property
+    def _several(self) -> Several:
+        return Several(self.options)
+
+
 def unquoted(text: str) -> str:
     """``text`` without the white space around it and one pair of matching quotes around that."""
     text = text.strip()

@@ -6,11 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from seedpod.config.kinds import Choice, Number, Option, Several, Truth, Whole
+from seedpod.config.kinds import Choice, Joined, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
 from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
+from seedpod.objectives import DEFAULT, OBJECTIVES, Objective, objectives_of
+from seedpod.trial import MOST_FOLDS
 
 SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, FILES = (
     "Search",
@@ -22,7 +24,6 @@ SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, FILES = (
 )
 
 # What settings and options wait for. Removing an `awaits=` below opens that setting, and nothing else is needed.
-_MORE_OBJECTIVES = "objectives other than val_accuracy"
 _MORE_SAMPLERS = "samplers other than tpe and random"
 _HEALTH = "the health of trained networks as part of the search"
 
@@ -69,15 +70,7 @@ _DASHBOARDS = (
     Option("web", awaits=_WEB),
 )
 _MODES = (Option("simple"), Option("health", awaits=_HEALTH))
-_OPTIMIZE_FOR = (
-    Option("val_accuracy"),
-    Option("val_loss", awaits=_MORE_OBJECTIVES),
-    Option("macro_f1", awaits=_MORE_OBJECTIVES),
-    Option("balanced_accuracy", awaits=_MORE_OBJECTIVES),
-    Option("inference_latency", awaits=_MORE_OBJECTIVES),
-    Option("model_size", awaits=_MORE_OBJECTIVES),
-    Option("training_time", awaits=_MORE_OBJECTIVES),
-)
+_OPTIMIZE_FOR = tuple(Option(name) for name in OBJECTIVES)
 _SAMPLERS = (
     Option("tpe"),
     Option("random"),
@@ -102,7 +95,8 @@ class OptimizationConfig:
     mode: str = field(default="simple", metadata=about(SEARCH, Choice(_MODES), "what a trial is judged by"))
     trials: int = field(default=20, metadata=about(SEARCH, Whole(1, MAX_TRIALS, "trials"), "how many models to train"))
     optimize_for: str = field(
-        default="val_accuracy", metadata=about(SEARCH, Choice(_OPTIMIZE_FOR), "the metric to make as good as possible")
+        default=DEFAULT,
+        metadata=about(SEARCH, Joined(_OPTIMIZE_FOR), "what to make as good as possible; of several, the Pareto front"),
     )
     sampler: str = field(
         default="tpe", metadata=about(SEARCH, Choice(_SAMPLERS), "how the next trial's hyperparameters are chosen")
@@ -144,6 +138,14 @@ class OptimizationConfig:
         default=0.2,
         metadata=about(TRAINING, Number(0.01, 0.5), "share of the training images held out to judge trials"),
     )
+    cv_folds: int = field(
+        default=1,
+        metadata=about(
+            TRAINING,
+            Whole(1, MOST_FOLDS, "folds"),
+            "a trial's value is the mean of so many, each of 1/cv_folds of the training images; 1 is a single split",
+        ),
+    )
     activation: tuple[str, ...] = field(
         default=(), metadata=about(TRAINING, Several(_ACTIVATIONS), "search among these alone; [] searches all")
     )
@@ -156,6 +158,25 @@ class OptimizationConfig:
         metadata=about(
             TRAINING, Whole(1, 10**12, "trainable parameters"), "a larger model is refused before it trains"
         ),
+    )
+    max_model_mb: float = field(
+        default=0.0,
+        metadata=about(
+            TRAINING,
+            Number(0, 1_000_000, "MB"),
+            "a model with larger weights is refused before it trains; 0 is no limit",
+        ),
+    )
+    min_accuracy_threshold: float = field(
+        default=0.0,
+        metadata=about(
+            TRAINING,
+            Number(0, 1),
+            "a trial that has not reached this validation accuracy after min_accuracy_epochs is pruned; 0 is off",
+        ),
+    )
+    min_accuracy_epochs: int = field(
+        default=3, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "when min_accuracy_threshold is asked for")
     )
     trial_retries: int = field(
         default=2,
@@ -239,6 +260,11 @@ class OptimizationConfig:
         found = [*refusals.values(), *conflicts(sound, {})]
         if found:
             raise ConfigError("\n".join(found))
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What trials are judged by, the first of them first."""
+        return objectives_of(self.optimize_for.split(","))
 
 
 @cache

@@ -27,12 +27,17 @@ def lag_of(config: OptimizationConfig) -> int | None:
     return config.concurrent_workers if config.concurrent else 1
 
 
+def held_out(config: OptimizationConfig) -> float:
+    """Share of the training images that judges a trial, or each of its folds."""
+    return config.validation_split if config.cv_folds == 1 else 1 / config.cv_folds
+
+
 def space_of(plan: Plan) -> SearchSpace:
     """The hyperparameters that a search may try, on its images."""
     config, data = plan.config, plan.data
     return SearchSpace(
         image_shape=data.image_shape,
-        train_images=int(sum(data.train_counts) * (1 - config.validation_split)),
+        train_images=int(sum(data.train_counts) * (1 - held_out(config))),
         # Early stopping ends what does not improve; a budget far below the maximum would only end what does.
         epochs=(max(config.min_epochs_per_trial, (config.max_epochs_per_trial + 1) // 2), config.max_epochs_per_trial),
         activations=config.activation or ACTIVATIONS,
@@ -48,10 +53,14 @@ def spec_of(config: OptimizationConfig, number: int, params: dict[str, ParamValu
         params=params,
         seed=config.random_seed + number,
         split_seed=config.random_seed,
-        objective=config.optimize_for,
+        objectives=tuple(objective.name for objective in config.objectives),
         max_epochs=int(params["epochs"]),
         min_epochs=config.min_epochs_per_trial,
         validation_split=config.validation_split,
         max_parameters=config.max_parameters,
         max_seconds=config.max_training_time_minutes * 60,
+        cv_folds=config.cv_folds,
+        max_model_mb=config.max_model_mb,
+        min_accuracy=config.min_accuracy_threshold,
+        min_accuracy_epochs=config.min_accuracy_epochs,
     )

@@ -1,6 +1,7 @@
 """One trial's way: asked for, started, run on a backend, recorded, and its value told."""
 
 from dataclasses import replace
+from functools import partial
 
 from seedpod.board import TrialBoard
 from seedpod.clock import Clock
@@ -22,7 +23,7 @@ from seedpod.progress import ConcurrentProgressAggregator
 from seedpod.reporting import Reporter
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.study import Trial, suggest
-from seedpod.trial import Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, check_value
+from seedpod.trial import Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, checked_values
 
 
 class TrialRunner:
@@ -69,8 +70,8 @@ class TrialRunner:
         self._began = began
         self._starting = Guarded([0])  # trials that were let start, one after the other
 
-    def objective(self, trial: Trial) -> float:
-        """Run one trial of the study and return its value; see ``search.study.optimize`` for what it raises."""
+    def objective(self, trial: Trial) -> tuple[float, ...]:
+        """Run one trial of the study and return its values; see ``search.study.optimize`` for what it raises."""
         self._check_going()
         return self._run(spec_of(self._config, trial.number, suggest(self._space, trial), self._data))
 
@@ -104,12 +105,12 @@ class TrialRunner:
             raise TrialCancelled(f"another trial would cost more than max_cost={self._config.max_cost:g} USD allows")
         self._reporter.started(spec)
 
-    def _run(self, spec: TrialSpec) -> float:
+    def _run(self, spec: TrialSpec) -> tuple[float, ...]:
         self._start(spec)
         error: TrialError | TrialStopped | None = None
         try:
-            result = self._backend.run(spec, self._report)
-            _check_number(result, spec)
+            result = self._backend.run(spec, partial(self._report, spec))
+            _check(result, spec)
         except (TrialError, TrialStopped) as caught:
             error, result = caught, _ended(spec.number, caught, self._backend.name)
         result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
@@ -120,7 +121,9 @@ class TrialRunner:
         self.check_failures()
         if error is not None:
             raise error
-        return check_value(result.value)
+        if result.status is Status.PRUNED:
+            raise TrialPruned("" if result.error is None else result.error.message)
+        return result.values
 
     def _record(self, result: TrialResult) -> None:
         finished = self._board.finish(result, self._clock.now())
@@ -130,12 +133,15 @@ class TrialRunner:
             self._folder.write_trial(finished)
         self._reporter.finished(finished)
 
-    def _report(self, progress: TrialProgress) -> None:
+    def _report(self, spec: TrialSpec, progress: TrialProgress) -> None:
+        if progress.value is not None and not spec.judges[0].takes(progress.value):
+            progress = replace(progress, value=None)
         if self._board.report(progress, self._clock.now()):
             self._reporter.progressed(progress)
 
 
-def _check_number(result: TrialResult, spec: TrialSpec) -> None:
+def _check(result: TrialResult, spec: TrialSpec) -> None:
+    """Raises TrialError where a result is another trial's, or a value of it is none of its objective's."""
     if result.number != spec.number:
         error = ContractMismatch(
             f"the backend answered for trial {result.number} where trial {spec.number} was asked. Redeploy the worker "
@@ -143,6 +149,12 @@ def _check_number(result: TrialResult, spec: TrialSpec) -> None:
         )
         error.run = dict(result.run)  # it was billed all the same
         raise error
+    if result.status is Status.COMPLETE:
+        try:
+            checked_values(spec, result)
+        except TrialError as refused:
+            refused.run = dict(result.run)
+            raise
 
 
 def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> TrialResult:

@@ -4,13 +4,14 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 from optuna import Study, Trial
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError, TrialPruned
@@ -50,14 +51,16 @@ _UNOWNED = 60.0  # seconds after which a taken trial without an owner has lost i
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A trial that has ended, as the study knows it."""
+    """A trial that has ended, as the study knows it; ``values`` has one for each objective, or none."""
 
     status: Status
-    value: float | None
+    values: tuple[float, ...]
     params: Mapping[str, ParamValue]
 
 
-def open_study(name: str, storage: str, journal: Path, owner: str) -> SearchStudy:
+def open_study(
+    name: str, storage: str, journal: Path, owner: str, directions: Sequence[str] = ("maximize",)
+) -> SearchStudy:
     """Open a study, or make it; its sampler is still to be set.
 
     Args:
@@ -65,6 +68,7 @@ def open_study(name: str, storage: str, journal: Path, owner: str) -> SearchStud
         storage: See ``open_storage``.
         journal: The journal file for an empty ``storage``.
         owner: What this optimizer is called in a study that others may share.
+        directions: ``maximize`` or ``minimize`` for each objective.
 
     Raises:
         ConfigError, SeedpodError: See ``open_storage``.
@@ -73,7 +77,12 @@ def open_study(name: str, storage: str, journal: Path, owner: str) -> SearchStud
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     opened = open_storage(storage, journal)
     try:
-        optuna.create_study(study_name=name, storage=opened, direction="maximize", load_if_exists=True)
+        optuna.create_study(
+            study_name=name,
+            storage=opened,
+            directions=[StudyDirection[direction.upper()] for direction in directions],
+            load_if_exists=True,
+        )
         if not storage:
             return SearchStudy(name, opened)
         shared = SharedStudy(name, opened)
@@ -137,7 +146,7 @@ def take_up_open(study: Study, told: Mapping[int, Ended], alive: Callable[[str],
             if not taken:  # no waiting trial can be told
                 study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)  # noqa: SLF001
             end = told[trial.number]
-            study.tell(trial.number, end.value, state=_STATES[end.status])
+            study.tell(trial.number, end.values or None, state=_STATES[end.status])
         elif taken:
             # Optuna's pool runs waiting trials before it makes new ones.
             study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)  # noqa: SLF001
@@ -159,7 +168,9 @@ def ended_trials(study: Study) -> dict[int, Ended]:
     statuses = {state: status for status, state in _STATES.items()}
     return {
         trial.number: Ended(
-            statuses[trial.state], trial.value if trial.state is TrialState.COMPLETE else None, trial.params
+            statuses[trial.state],
+            tuple(trial.values) if trial.state is TrialState.COMPLETE else (),
+            trial.params,
         )
         for trial in study.get_trials(deepcopy=False)
         if trial.state in statuses
@@ -194,7 +205,7 @@ class _LeftOpen(BaseException):
 
 def optimize(
     study: SearchStudy,
-    objective: Callable[[Trial], float],
+    objective: Callable[[Trial], float | Sequence[float]],
     *,
     trials: int,
     jobs: int,
@@ -210,7 +221,7 @@ def optimize(
 
     Args:
         study: From ``open_study``, with its sampler.
-        objective: Runs one trial and returns its value.
+        objective: Runs one trial and returns its value, or one for each objective.
         trials: How many to run.
         jobs: How many at once.
         timeout: Seconds after which no trial starts; None is no limit.
@@ -237,7 +248,7 @@ class _Watched:
 
     def __init__(
         self,
-        objective: Callable[[Trial], float],
+        objective: Callable[[Trial], float | Sequence[float]],
         stopping: Callable[[], bool],
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -256,10 +267,10 @@ class _Watched:
             self._failed(explained(error))
             raise _LeftOpen from error
 
-    def run(self, trial: Trial) -> float:
+    def run(self, trial: Trial) -> float | Sequence[float]:
         """Run a trial."""
         try:
-            value = self._objective(trial)
+            values = self._objective(trial)
         except TrialCancelled as error:
             if not self._stopping():  # nobody has asked for it: without this trial's end others would wait for ever
                 self._failed(error)
@@ -273,7 +284,7 @@ class _Watched:
             raise _LeftOpen from error
         with self._untold.locked() as numbers:
             numbers.add(trial.number)
-        return value
+        return values
 
     def told(self, study: Study, trial: FrozenTrial) -> None:
         """The study knows how the trial ended."""
@@ -295,17 +306,17 @@ def stop_waiting(study: Study) -> None:
 
 
 def importances(study: Study) -> dict[str, float]:
-    """How much each hyperparameter decided the value, largest first; shares of 1.
+    """How much each hyperparameter decided the value of the first objective, largest first; shares of 1.
 
     Empty where too few trials are complete, or they all have the same value.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < MOST_IMPORTANCE_TRIALS or len({trial.value for trial in complete}) == 1:
+    if len(complete) < MOST_IMPORTANCE_TRIALS or len({trial.values[0] for trial in complete}) == 1:
         return {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that few trials say little; the summary says how many
-            found = optuna.importance.get_param_importances(study)
+            found = optuna.importance.get_param_importances(study, target=lambda trial: trial.values[0])
     except (ValueError, RuntimeError) as error:
         log.warning("importances are not known: %s", error)
         return {}

@@ -2,7 +2,6 @@
 
 import gc
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from seedpod.errors import Cause, TrainingError
-from seedpod.training.datasets import Dataset, attach, split
+from seedpod.errors import Cause, DatasetError, TrainingError
+from seedpod.training.course import Course, seed_of
+from seedpod.training.datasets import Dataset, attach, folds, split
 from seedpod.training.model_builder import build_model, compile_model, read_batch_size
-from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialResult, TrialSpec
-
-PATIENCE = 3
-"""Epochs without a better objective after which training ends early, once ``min_epochs`` are done."""
+from seedpod.training.scoring import score
+from seedpod.training.sizing import check_size, latency, megabytes, trainable_parameters
+from seedpod.trial import ParamValue, Report, TrialResult, TrialSpec
 
 EVALUATION_BATCH = 500
 """Images of one validation step; bounds memory and changes no number that a trial reports."""
@@ -56,104 +55,77 @@ class Trainer:
                 raise _out_of_memory(error) from error
             raise
         finally:
-            keras.backend.clear_session(free_memory=False)
-            gc.collect()
+            _forget()
 
     def _train(self, spec: TrialSpec, dataset: Dataset, report: Report, check: Callable[[], None]) -> TrialResult:
-        started = time.monotonic()
+        course = Course(spec, report, check)
+        for fold, rows in enumerate(_folds(spec, dataset)):
+            if fold:
+                _forget()
+            model = self._fit(spec, dataset, rows, seed_of(spec, fold), course)
+            if course.hopeless:
+                break
+        seconds = course.seconds
+        known = {"training_time": seconds, "model_size": megabytes(model)}
+        if "inference_latency" in spec.objectives and not course.hopeless:
+            known["inference_latency"] = latency(model, dataset.x_train[:1], course.between_batches)
+        return course.result(
+            known,
+            parameters=trainable_parameters(model),
+            environment=self._environment,
+            seconds=seconds,
+        )
+
+    def _fit(
+        self, spec: TrialSpec, dataset: Dataset, rows: tuple[np.ndarray, np.ndarray], seed: int, course: Course
+    ) -> keras.Model:
+        """Train the model of one fold: on the first of the rows, judged by the second."""
+        train, validation = rows
         # Every random thing below has a seed of its own; this one is for what a backend may draw beside them.
-        keras.utils.set_random_seed(spec.seed)
+        keras.utils.set_random_seed(seed)
         info = dataset.info
-        model = build_model(spec.params, info.image_shape, len(info.class_names), info.pixel_max, spec.seed)
-        parameters = sum(math.prod(w.shape) for w in model.trainable_weights)
-        if parameters > spec.max_parameters:
-            raise TrainingError(
-                f"{parameters:,} trainable parameters, over max_parameters={spec.max_parameters:,}.",
-                cause=Cause.TOO_LARGE,
-            )
-        train, validation = split(dataset.y_train, spec.validation_split, spec.split_seed)
-        batches = _Batches(dataset, train, min(read_batch_size(spec.params), len(train)), spec.seed)
+        model = build_model(spec.params, info.image_shape, len(info.class_names), info.pixel_max, seed)
+        check_size(model, spec)
+        batches = _Batches(dataset, train, min(read_batch_size(spec.params), len(train)), seed)
         compile_model(model, spec.params, len(batches), str(self._environment["device"]))
-        watch = _Watch(spec, report, check, started)
+        course.begin_fold()
         model.fit(
             _as_input(batches),
             epochs=spec.max_epochs,
-            validation_data=_as_input(_Batches(dataset, validation, EVALUATION_BATCH)),
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch), watch],
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch),
+                _Watch(course, dataset, validation),
+            ],
             shuffle=False,  # the batches are shuffled, by the spec's own seed
             verbose=0,
         )
-        best = watch.best_epoch
-        return TrialResult(
-            number=spec.number,
-            status=Status.COMPLETE,
-            value=watch.history[best - 1][spec.objective],
-            best_epoch=best,
-            epochs=len(watch.history),
-            metrics=watch.history[best - 1],
-            history=tuple(watch.history),
-            parameters=parameters,
-            environment=self._environment,
-            seconds=time.monotonic() - started,
-        )
+        return model
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Reports epochs, notices stops, deadlines and divergence, and ends training early."""
+    """Looks at a fold between its batches, and judges it after each epoch, by the validation images."""
 
-    def __init__(self, spec: TrialSpec, report: Report, check: Callable[[], None], started: float) -> None:
+    def __init__(self, course: Course, dataset: Dataset, validation: np.ndarray) -> None:
         super().__init__()
-        self._spec = spec
-        self._report = report
-        self._check = check
-        self._started = started
-        self.history: list[dict[str, float | None]] = []
-        self.best_epoch = 0
-        self._best = -math.inf
+        self._course = course
+        self._x, self._y, self._rows = dataset.x_train, dataset.y_train, validation
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._between_batches()
-        loss = float((logs or {}).get("loss", 0.0))
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} in epoch {len(self.history) + 1}; a lower learning_rate may help.",
-                cause=Cause.DIVERGED,
-            )
-
-    def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._between_batches()
+        self._course.between_batches()
+        self._course.check_loss(float((logs or {}).get("loss", 0.0)))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         row = {name: float(value) for name, value in (logs or {}).items()}
-        self.history.append(dict(row))
-        value = row[self._spec.objective]
-        if not math.isfinite(row["val_loss"]) or not math.isfinite(value):
-            raise TrainingError(f"the validation loss became {row['val_loss']}.", cause=Cause.DIVERGED)
-        if value > self._best:
-            self._best, self.best_epoch = value, epoch + 1
-        self._report(
-            TrialProgress(
-                number=self._spec.number,
-                sequence=epoch + 1,
-                epoch=epoch + 1,
-                max_epochs=self._spec.max_epochs,
-                value=value,
-                metrics=dict(row),
-                seconds=time.monotonic() - self._started,
-            )
-        )
-        if epoch + 1 >= self._spec.min_epochs and epoch + 1 - self.best_epoch >= PATIENCE:
+        if not self._course.epoch_ended({**row, **score(self._logits(), self._y[self._rows])}):
             self.model.stop_training = True
 
-    def _between_batches(self) -> None:
-        self._check()
-        limit = self._spec.max_seconds
-        if limit and time.monotonic() - self._started > limit:
-            raise TrainingError(
-                f"not done after {limit:g} s (max_training_time_minutes), in epoch {len(self.history) + 1} of "
-                f"{self._spec.max_epochs}.",
-                cause=Cause.DEADLINE,
-            )
+    def _logits(self) -> np.ndarray:
+        """A score of each class for each validation image. ``predict`` would take longer to begin than for digits."""
+        parts = []
+        for first in range(0, len(self._rows), EVALUATION_BATCH):
+            parts.append(self.model.predict_on_batch(self._x[self._rows[first : first + EVALUATION_BATCH]]))
+            self._course.between_batches()
+        return np.concatenate(parts)
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -209,6 +181,22 @@ def _as_input(batches: _Batches) -> Any:
     options.threading.private_threadpool_size = 1
     pipeline = tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2).with_options(options)
     return pipeline.apply(tf.data.experimental.assert_cardinality(len(batches)))
+
+
+def _folds(spec: TrialSpec, dataset: Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows that train and rows that validate, of each fold; all of them among the training images."""
+    try:
+        if spec.cv_folds == 1:
+            return [split(dataset.y_train, spec.validation_split, spec.split_seed)]
+        return folds(dataset.y_train, spec.cv_folds, spec.split_seed)
+    except DatasetError as error:
+        raise TrainingError(str(error), cause=Cause.DATA) from error
+
+
+def _forget() -> None:
+    """Let go of what the last model has left."""
+    keras.backend.clear_session(free_memory=False)
+    gc.collect()
 
 
 def _out_of_memory(error: BaseException) -> TrainingError:
