@@ -23,6 +23,9 @@ from seedpod.training.pool import KERAS_TRAINER, TrainerPool
 from seedpod.training.runtime import configure_environment
 from seedpod.trial import ParamValue, Status, TrialProgress, TrialResult, TrialSpec
 
+
+pytestmark = pytest.mark.processes
+
 # Every Python warning but one, which Keras 3.15 causes inside itself on torch.
 SHOWN = "default,ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 LIMITS = PoolLimits(trials=1000)  # no recycling in the middle of a test
