@@ -47,7 +47,7 @@ class StandInTrainer:
             value = value_of(spec) * epoch / epochs
             loss = math.nan if do == "nan" else math.inf if do == "infinity" else 1 - value
             history.append({"val_accuracy": value, "val_loss": loss})
-            told = known(spec, value)[0] if spec.judges[0].each_epoch else None
+            told = known(spec, value)[0] if spec.goals[0].each_epoch else None
             report(TrialProgress(spec.number, epoch, epoch, epochs, told, history[-1], pause * epoch))
             if do == "hopeless":
                 failure = TrialFailure(Cause.HOPELESS, "it will not get better")
@@ -122,7 +122,7 @@ def known(spec: TrialSpec, accuracy: float) -> tuple[float, ...]:
     """What is answered for each objective of the spec; sizes and times by its uid, as the accuracy is."""
     size = 1 + int(spec.uid[8:], 16) % 7
     values = {"val_loss": 1 - accuracy, "model_size": size, "inference_latency": size / 2, "training_time": size * 10}
-    return tuple(float(values.get(objective.name, accuracy)) for objective in spec.judges)
+    return tuple(float(values.get(objective.name, accuracy)) for objective in spec.goals)
 
 
 def value_of(spec: TrialSpec) -> float:

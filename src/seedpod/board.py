@@ -220,18 +220,18 @@ def _better(finished: FinishedTrial, best: FinishedTrial | None) -> bool:
         return False
     if best is None:
         return True
-    judges, values, others = finished.spec.judges, finished.result.values, best.result.values
+    goals, values, others = finished.spec.goals, finished.result.values, best.result.values
     if values == others:
         return finished.spec.number < best.spec.number
-    return precedes(judges, values, others)
+    return precedes(goals, values, others)
 
 
 def _front_with(finished: FinishedTrial, front: tuple[FinishedTrial, ...]) -> tuple[FinishedTrial, ...]:
     """The front after one more trial; equal ones share it."""
-    judges, values = finished.spec.judges, finished.result.values
+    goals, values = finished.spec.goals, finished.result.values
     if finished.result.status is not Status.COMPLETE:
         return front
-    if any(dominates(judges, other.result.values, values) for other in front):
+    if any(dominates(goals, other.result.values, values) for other in front):
         return front
-    kept = [other for other in front if not dominates(judges, values, other.result.values)]
+    kept = [other for other in front if not dominates(goals, values, other.result.values)]
     return tuple(sorted([*kept, finished], key=lambda trial: trial.spec.number))

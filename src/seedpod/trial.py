@@ -76,7 +76,7 @@ class TrialSpec:
     min_accuracy_epochs: int = 1
 
     @property
-    def judges(self) -> tuple[Objective, ...]:
+    def goals(self) -> tuple[Objective, ...]:
         """What the trial is judged by."""
         return objectives_of(self.objectives)
 
@@ -419,7 +419,7 @@ def checked_values(spec: TrialSpec, result: TrialResult) -> tuple[float, ...]:
     Raises:
         TrainingError: There are more or fewer, or one is no possible value of its objective.
     """
-    return checked(spec.judges, result.values)
+    return checked(spec.goals, result.values)
 
 
 def finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -59,7 +59,7 @@ def _objective_lines(plan: Plan) -> Iterator[str]:
 
 def values_text(trial: FinishedTrial) -> str:
     """A trial's values, with their units."""
-    return ", ".join(each.show(value) for each, value in zip(trial.spec.judges, trial.result.values, strict=False))
+    return ", ".join(each.show(value) for each, value in zip(trial.spec.goals, trial.result.values, strict=False))
 
 
 def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
@@ -170,7 +170,7 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
         lines += [("", f"  {key:<16} {_shown(value)}") for key, value in best.spec.params.items()]
     if summary.importances:
         most = list(summary.importances.items())[:MOST_IMPORTANCES]
-        for_what = f" for {best.spec.judges[0].label}" if best is not None and summary.front else ""
+        for_what = f" for {best.spec.goals[0].label}" if best is not None and summary.front else ""
         lines.append(("", f"What mattered{for_what}: " + ", ".join(f"{name} {share:.0%}" for name, share in most)))
     lines += [("bad", _failures_line(group)) for group in summary.failures]
     counts = ", ".join(f"{count} {status}" for status, count in summary.trials.items() if count) or "none ran"
@@ -186,12 +186,12 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
 
 
 def _best_by(best: FinishedTrial) -> str:
-    judges = best.spec.judges
-    return "Best" if len(judges) == 1 else f"Best by {judges[0].label}"
+    goals = best.spec.goals
+    return "Best" if len(goals) == 1 else f"Best by {goals[0].label}"
 
 
 def _named_values(trial: FinishedTrial) -> str:
-    pairs = zip(trial.spec.judges, trial.result.values, strict=True)
+    pairs = zip(trial.spec.goals, trial.result.values, strict=True)
     return ", ".join(f"{each.label} {each.show(value)}" for each, value in pairs)
 
 
@@ -199,10 +199,10 @@ def _front_lines(summary: Summary) -> Iterator[tuple[str, str]]:
     """Of several objectives, the trials among which one may choose, the best of the first objective on top."""
     if not summary.front:
         return
-    judges = summary.front[0].spec.judges
-    names = " and ".join(each.label for each in judges)
+    goals = summary.front[0].spec.goals
+    names = " and ".join(each.label for each in goals)
     yield "good", f"Pareto front of {names}: {len(summary.front)} of {summary.trials['complete']} trials"
-    higher = judges[0].better(1.0, 0.0)
+    higher = goals[0].better(1.0, 0.0)
     ordered = sorted(summary.front, key=lambda trial: trial.result.values[0], reverse=higher)
     for trial in ordered[:MOST_OF_FRONT]:
         yield "", f"  {f'#{trial.spec.number}':>5}  {values_text(trial)}  {params_line(trial.spec.params)}"

@@ -134,7 +134,7 @@ class TrialRunner:
         self._reporter.finished(finished)
 
     def _report(self, spec: TrialSpec, progress: TrialProgress) -> None:
-        if progress.value is not None and not spec.judges[0].takes(progress.value):
+        if progress.value is not None and not spec.goals[0].takes(progress.value):
             progress = replace(progress, value=None)
         if self._board.report(progress, self._clock.now()):
             self._reporter.progressed(progress)

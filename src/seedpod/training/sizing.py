@@ -19,7 +19,7 @@ REPEATS = 50
 """Answers that are timed."""
 
 
-def trainable_parameters(model: keras.Model) -> int:
+def count_parameters(model: keras.Model) -> int:
     """How many numbers training changes."""
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
@@ -35,7 +35,7 @@ def megabytes(model: keras.Model) -> float:
 
 def check_size(model: keras.Model, spec: TrialSpec) -> None:
     """Raises TrainingError where a model is larger than its spec allows."""
-    parameters, size = trainable_parameters(model), megabytes(model)
+    parameters, size = count_parameters(model), megabytes(model)
     if parameters > spec.max_parameters:
         raise TrainingError(
             f"{parameters:,} trainable parameters, over max_parameters={spec.max_parameters:,}.",

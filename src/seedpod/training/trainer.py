@@ -2,7 +2,8 @@
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import keras
 import numpy as np
 
 from seedpod.errors import Cause, DatasetError, TrainingError
-from seedpod.training.course import Course, seed_of
 from seedpod.training.datasets import Dataset, attach, folds, split
+from seedpod.training.judge import Judge, seed_of
 from seedpod.training.model_builder import build_model, compile_model, read_batch_size
 from seedpod.training.scoring import score
-from seedpod.training.sizing import check_size, latency, megabytes, trainable_parameters
+from seedpod.training.sizing import check_size, count_parameters, latency, megabytes
 from seedpod.trial import ParamValue, Report, TrialResult, TrialSpec
 
 EVALUATION_BATCH = 500
@@ -46,77 +47,86 @@ class Trainer:
             TrialStopped: From ``report`` or ``check``.
         """
         dataset = attach(spec.dataset, spec.fingerprint, self._cache_dir)
-        try:
+        with _alone():
             return self._train(spec, dataset, report, check)
-        except MemoryError as error:
-            raise _out_of_memory(error) from error
-        except Exception as error:
-            if "out of memory" in str(error).lower() or "RESOURCE_EXHAUSTED" in str(error):
-                raise _out_of_memory(error) from error
-            raise
-        finally:
-            _forget()
 
     def _train(self, spec: TrialSpec, dataset: Dataset, report: Report, check: Callable[[], None]) -> TrialResult:
-        course = Course(spec, report, check)
-        for fold, rows in enumerate(_folds(spec, dataset)):
+        judge = Judge(spec, report, check)
+        for fold, (train, validation) in enumerate(_folds(spec, dataset)):
             if fold:
                 _forget()
-            model = self._fit(spec, dataset, rows, seed_of(spec, fold), course)
-            if course.hopeless:
+            judge.begin_fold()
+            model = fit_model(
+                spec,
+                dataset,
+                train,
+                [_Watch(judge, dataset, validation)],
+                seed=seed_of(spec, fold),
+                device=str(self._environment["device"]),
+            )
+            if judge.hopeless:
                 break
-        seconds = course.seconds
+        seconds = judge.seconds
         known = {"training_time": seconds, "model_size": megabytes(model)}
-        if "inference_latency" in spec.objectives and not course.hopeless:
-            known["inference_latency"] = latency(model, dataset.x_train[:1], course.between_batches)
-        return course.result(
-            known,
-            parameters=trainable_parameters(model),
-            environment=self._environment,
-            seconds=seconds,
-        )
+        if "inference_latency" in spec.objectives and not judge.hopeless:
+            known["inference_latency"] = latency(model, dataset.x_train[:1], judge.between_batches)
+        return judge.result(known, parameters=count_parameters(model), environment=self._environment, seconds=seconds)
 
-    def _fit(
-        self, spec: TrialSpec, dataset: Dataset, rows: tuple[np.ndarray, np.ndarray], seed: int, course: Course
-    ) -> keras.Model:
-        """Train the model of one fold: on the first of the rows, judged by the second."""
-        train, validation = rows
-        # Every random thing below has a seed of its own; this one is for what a backend may draw beside them.
-        keras.utils.set_random_seed(seed)
-        info = dataset.info
-        model = build_model(spec.params, info.image_shape, len(info.class_names), info.pixel_max, seed)
-        check_size(model, spec)
-        batches = _Batches(dataset, train, min(read_batch_size(spec.params), len(train)), seed)
-        compile_model(model, spec.params, len(batches), str(self._environment["device"]))
-        course.begin_fold()
-        model.fit(
-            _as_input(batches),
-            epochs=spec.max_epochs,
-            callbacks=[
-                keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch),
-                _Watch(course, dataset, validation),
-            ],
-            shuffle=False,  # the batches are shuffled, by the spec's own seed
-            verbose=0,
-        )
-        return model
+
+def fit_model(
+    spec: TrialSpec,
+    dataset: Dataset,
+    train: np.ndarray,
+    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    seed: int,
+    device: str,
+) -> keras.Model:
+    """Build the model of a spec and train it; equal arguments give equal weights.
+
+    Args:
+        spec: What to train.
+        dataset: Its data set.
+        train: Which training images to learn from, (n,).
+        callbacks: Are told of batches and epochs.
+        seed: Seeds weights, dropout and shuffling.
+        device: "cpu" or another.
+
+    Raises:
+        TrainingError: TOO_LARGE or IMPOSSIBLE; nothing was trained.
+    """
+    # Every random thing below has a seed of its own; this one is for what a backend may draw beside them.
+    keras.utils.set_random_seed(seed)
+    info = dataset.info
+    model = build_model(spec.params, info.image_shape, len(info.class_names), info.pixel_max, seed)
+    check_size(model, spec)
+    batches = _Batches(dataset, train, min(read_batch_size(spec.params), len(train)), seed)
+    compile_model(model, spec.params, len(batches), device)
+    model.fit(
+        _as_input(batches),
+        epochs=spec.max_epochs,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch), *callbacks],
+        shuffle=False,  # the batches are shuffled, by the spec's own seed
+        verbose=0,
+    )
+    return model
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Looks at a fold between its batches, and judges it after each epoch, by the validation images."""
+    """Looks at a fold between its batches, and has each epoch judged by the validation images."""
 
-    def __init__(self, course: Course, dataset: Dataset, validation: np.ndarray) -> None:
+    def __init__(self, judge: Judge, dataset: Dataset, validation: np.ndarray) -> None:
         super().__init__()
-        self._course = course
+        self._judge = judge
         self._x, self._y, self._rows = dataset.x_train, dataset.y_train, validation
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._course.between_batches()
-        self._course.check_loss(float((logs or {}).get("loss", 0.0)))
+        self._judge.between_batches()
+        self._judge.check_loss(float((logs or {}).get("loss", 0.0)))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         row = {name: float(value) for name, value in (logs or {}).items()}
-        if not self._course.epoch_ended({**row, **score(self._logits(), self._y[self._rows])}):
+        if not self._judge.epoch_ended({**row, **score(self._logits(), self._y[self._rows])}):
             self.model.stop_training = True
 
     def _logits(self) -> np.ndarray:
@@ -124,7 +134,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         parts = []
         for first in range(0, len(self._rows), EVALUATION_BATCH):
             parts.append(self.model.predict_on_batch(self._x[self._rows[first : first + EVALUATION_BATCH]]))
-            self._course.between_batches()
+            self._judge.between_batches()
         return np.concatenate(parts)
 
 
@@ -191,6 +201,21 @@ def _folds(spec: TrialSpec, dataset: Dataset) -> list[tuple[np.ndarray, np.ndarr
         return folds(dataset.y_train, spec.cv_folds, spec.split_seed)
     except DatasetError as error:
         raise TrainingError(str(error), cause=Cause.DATA) from error
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Leave nothing of a model behind, and call a lack of memory by its name."""
+    try:
+        yield
+    except MemoryError as error:
+        raise _out_of_memory(error) from error
+    except Exception as error:
+        if "out of memory" in str(error).lower() or "RESOURCE_EXHAUSTED" in str(error):
+            raise _out_of_memory(error) from error
+        raise
+    finally:
+        _forget()
 
 
 def _forget() -> None:

@@ -1,4 +1,4 @@
-"""The course of one trial over its folds: what is reported, what ends it, and what it comes to. Without Keras."""
+"""Judges one trial over its folds: what is reported, what ends it, and what it comes to. Without Keras."""
 
 import math
 import statistics
@@ -18,7 +18,7 @@ PATIENCE = 3
 Row = dict[str, float | None]
 
 
-class Course:
+class Judge:
     """Follows one trial; used by one thread.
 
     The best epoch of a fold is that of the first objective which is known each epoch (see ``guide_of``); all values of
@@ -35,7 +35,7 @@ class Course:
         self._report = report
         self._check = check
         self._started = time.monotonic()
-        self._guide = guide_of(spec.judges)
+        self._guide = guide_of(spec.goals)
         self._folds: list[_Fold] = []
         self._epochs = 0
         self.hopeless = ""
@@ -100,7 +100,7 @@ class Course:
 
     def _value(self, *, goes_on: bool) -> float | None:
         """See TrialProgress: of the epoch, or of the folds that have ended."""
-        first = self._spec.judges[0]
+        first = self._spec.goals[0]
         if not first.each_epoch:
             return None
         ended = self._folds[:-1] if goes_on else self._folds
@@ -136,7 +136,7 @@ class Course:
         bests = [fold.best for fold in self._folds]
         means = {name: statistics.fmean(best[name] for best in bests) for name in bests[0]}
         value, *further = checked(
-            self._spec.judges, [{**means, **known}[objective.name] for objective in self._spec.judges]
+            self._spec.goals, [{**means, **known}[objective.name] for objective in self._spec.goals]
         )
         return TrialResult(
             self._spec.number,
@@ -155,7 +155,7 @@ class Course:
 
     def _environment(self, environment: Mapping[str, ParamValue]) -> dict[str, ParamValue]:
         """The process's environment; where times are values, its promise does not hold for them."""
-        measured = [objective.name for objective in self._spec.judges if objective.measured]
+        measured = [objective.name for objective in self._spec.goals if objective.measured]
         if not measured:
             return dict(environment)
         return {**environment, "reproducible": f"{environment['reproducible']}, but not {' and '.join(measured)}"}
