@@ -315,6 +315,91 @@ def test_kill_in_the_middle_of_an_epoch(pool: TrainerPool, base: TrialSpec, vari
     assert numbers(pool.run(replace(base, params=VARIED), ignore)) == numbers(varied)
 
 
+def test_two_objectives(pool: TrainerPool, base: TrialSpec) -> None:
+    """A real trial of two objectives answers both: the size is 4 bytes for each weight, 690 of them."""
+    spec = replace(base, objectives=("val_loss", "model_size"))
+    result = pool.run(spec, ignore)
+    assert result.values == (min(row["val_loss"] or 0.0 for row in result.history), 690 * 4 / 1e6)
+    assert numbers(pool.run(spec, ignore)) == numbers(result)
+
+
+def test_size_counts_moving_statistics(pool: TrainerPool, base: TrialSpec) -> None:
+    """The moving statistics of batch normalisation are no trainable parameters, and count for the size."""
+    result = pool.run(replace(base, params=VARIED, objectives=("model_size",), max_epochs=1), ignore)
+    assert result.value == pytest.approx((result.parameters + 2 * (4 + 8)) * 4 / 1e6)
+
+
+def test_times_are_measured(pool: TrainerPool, base: TrialSpec) -> None:
+    """Latency and training time are positive, and the record says that no seed repeats them; the rest is repeated."""
+    spec = replace(base, objectives=("inference_latency", "training_time"))
+    result = pool.run(spec, ignore)
+    latency, seconds = result.values
+    assert latency > 0
+    assert 0 < seconds == result.seconds
+    assert str(result.environment["reproducible"]).endswith(", but not inference_latency and training_time")
+    assert result.history == pool.run(base, ignore).history
+
+
+def test_too_many_megabytes_never_train(pool: TrainerPool, base: TrialSpec) -> None:
+    """A model over max_model_mb is refused before it trains, with both numbers; one of that very size is taken."""
+    error, seen = refusal(pool, replace(base, max_model_mb=0.002759))
+    assert error.cause is Cause.TOO_LARGE
+    assert "0.00276 MB of weights, over max_model_mb=0.002759" in error.message
+    assert seen == []
+    assert pool.run(replace(base, max_model_mb=0.00276), ignore).status is Status.COMPLETE
+
+
+def test_cross_validation(pool: TrainerPool, base: TrialSpec, digits_cache: Path) -> None:
+    """Each fold is a training of its own on its own images, the value is their mean, and all of it repeats bit for bit,
+    also in a fresh process.
+    """
+    spec = replace(base, params=VARIED, cv_folds=3, max_epochs=2)
+    seen: list[TrialProgress] = []
+    result = pool.run(spec, seen.append)
+    assert [(p.epoch, p.max_epochs) for p in seen] == [(n, 6) for n in range(1, 7)]
+    folds = [[row for row in result.history if row["fold"] == fold] for fold in (1.0, 2.0, 3.0)]
+    bests = [max(row["val_accuracy"] or 0.0 for row in fold) for fold in folds]
+    assert result.value == pytest.approx(sum(bests) / 3)
+    assert len({fold[0]["val_loss"] for fold in folds}) == 3
+    assert seen[-1].value == result.value
+    assert result.metrics["val_accuracy_std"] is not None
+    with fresh_process(digits_cache, 2) as process:
+        again = process.run(spec, ignore, spec.uid)
+    assert numbers(again) == numbers(result)
+
+
+def test_deadline_holds_over_all_folds(pool: TrainerPool, base: TrialSpec) -> None:
+    """A trial whose folds together take too long ends at its limit."""
+    spec = replace(base, cv_folds=20, max_epochs=1000, min_epochs=1000, max_seconds=3.0)
+    error, _ = refusal(pool, spec)
+    assert error.cause is Cause.DEADLINE
+    assert "of 20000" in error.message
+
+
+def test_hopeless_trial_ends_pruned(pool: TrainerPool, base: TrialSpec) -> None:
+    """A trial that has not learned enough by then ends pruned, and its process serves the next one."""
+    spec = replace(base, params=SMALL | {"learning_rate": 1e-9}, max_epochs=20, min_accuracy=0.9, min_accuracy_epochs=2)
+    result = pool.run(spec, ignore)
+    assert (result.status, result.epochs, result.value) == (Status.PRUNED, 2, None)
+    assert result.error is not None
+    assert result.error.cause is Cause.HOPELESS
+    assert pool.run(base, ignore).status is Status.COMPLETE
+
+
+def test_no_trial_opens_the_test_images(digits_cache: Path, base: TrialSpec, tmp_path: Path) -> None:
+    """Of all files that a trainer process opens, from its start to a trial's end, none holds a test image or label."""
+    opened = tmp_path / "opened.txt"
+    environment = {**os.environ, "OPENED": str(opened), "PYTHONPATH": str(Path(__file__).parents[1])}
+    with TrainerPool(1, digits_cache, limits=LIMITS, trainer="watched_trainer:make", environment=environment) as pool:
+        pool.run(replace(base, max_epochs=1), ignore)
+        pool.run(replace(base, max_epochs=1, cv_folds=2, objectives=("inference_latency",)), ignore)
+        mapped = "".join(Path(f"/proc/{pid}/maps").read_text("utf-8") for pid in pool.pids())
+    names = opened.read_text("utf-8")
+    assert "x_train.npy" in names
+    assert "y_train.npy" in names
+    assert "_test.npy" not in names + mapped
+
+
 @pytest.mark.slow
 def test_memory_of_many_trials(pool: TrainerPool, base: TrialSpec) -> None:
     """Twelve tiny trials in one process leave less than 40 MB each behind."""

@@ -43,7 +43,7 @@ def check_size(model: keras.Model, spec: TrialSpec) -> None:
         )
     if spec.max_model_mb and size > spec.max_model_mb:
         raise TrainingError(
-            f"{size:.3f} MB of weights, over max_model_mb={spec.max_model_mb:g}.", cause=Cause.TOO_LARGE
+            f"{size:.4g} MB of weights, over max_model_mb={spec.max_model_mb:g}.", cause=Cause.TOO_LARGE
         )
 
 
