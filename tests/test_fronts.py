@@ -66,7 +66,7 @@ def test_best_goes_the_right_way(tmp_path: Path, digits_cache: Path, name: str) 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_front_is_everywhere(tmp_path: Path, digits_cache: Path, sampler: str) -> None:
     """The front of two objectives is Optuna's, and the same in summary, summary.json, front.yaml and the event log."""
-    config = configure(tmp_path, digits_cache, optimize_for=BOTH, sampler=sampler)
+    config = configure(tmp_path, digits_cache, optimize_for=BOTH, sampler=sampler, trials=16, random_seed=3)
     summary = search(config)
     folder = Path(config.results_dir) / "r"
     storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))

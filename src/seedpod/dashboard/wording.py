@@ -42,7 +42,7 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
 def _judged_by(plan: Plan) -> str:
     folds = plan.config.cv_folds
     if folds > 1:
-        return f"each of {folds} folds of them judges the trials"
+        return f"{folds} folds of them judge each trial in turn"
     return f"{plan.config.validation_split:.0%} of them judge the trials"
 
 
@@ -54,7 +54,7 @@ def _objective_lines(plan: Plan) -> Iterator[str]:
         yield f"Optimizes {names}"
     measured = [each.label for each in objectives if each.measured]
     if measured and plan.config.reproducible:
-        yield f"No seed repeats this search: {' and '.join(measured)} {'is' if len(measured) == 1 else 'are'} measured"
+        yield f"No seed repeats what is measured by the clock: {', '.join(measured)}"
 
 
 def values_text(trial: FinishedTrial) -> str:

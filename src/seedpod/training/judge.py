@@ -113,10 +113,7 @@ class Judge:
         reached = max(row["val_accuracy"] for row in fold.history)
         if len(fold.history) != epochs or reached >= least:
             return ""
-        return (
-            f"validation accuracy {reached:.4f} after {epochs} epochs, under min_accuracy_threshold={least:g}, and so "
-            f"pruned"
-        )
+        return f"validation accuracy {reached:.4f} after {epochs} epochs, under min_accuracy_threshold={least:g}"
 
     def result(self, known: Mapping[str, float], **described: Any) -> TrialResult:
         """What the trial comes to.
