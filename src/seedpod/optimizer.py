@@ -29,6 +29,7 @@ from seedpod.events import Observer, Plan, Summary, summarize
 from seedpod.guarded import Guarded
 from seedpod.money import FREE, estimate_before, price_of
 from seedpod.progress import ConcurrentProgressAggregator, ProgressCallback
+from seedpod.remote.view import HandsOver
 from seedpod.reporting import Reporter
 from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
@@ -40,6 +41,7 @@ from seedpod.search.study import (
     Ended,
     SearchStudy,
     Trial,
+    about_to_end,
     agree,
     close_study,
     ended_trials,
@@ -259,11 +261,16 @@ class ModelOptimizer:
         config, folder, reporter = plan.config, way.folder, way.reporter
         reporter.began(plan)
         self._check_failures()
+        ahead = 0
+        if isinstance(way.backend, HandsOver):
+            way.backend.tell_ending(partial(about_to_end, study))
+            ahead = plan.workers
         optimize(
             study,
             partial(self._objective, _space(plan), plan.data, way),
             trials=left_to_run(study, config.trials),
             jobs=plan.workers,
+            ahead=ahead,
             timeout=config.timeout_hours * 3600 or None,
             stopping=lambda: bool(self.stopped),
             failed=self._fail,

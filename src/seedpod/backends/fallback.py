@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from seedpod.errors import EndpointRefused, EndpointUnreachable, TrialCancelled, TrialError, TrialStopped
 from seedpod.guarded import Guarded
-from seedpod.remote.view import EndpointView, OnEndpoint
+from seedpod.remote.view import EndpointView, HandsOver, OnEndpoint
 from seedpod.tally import billed_seconds
 from seedpod.trial import Report, TrialBackend, TrialProgress, TrialResult, TrialSpec
 
@@ -82,6 +82,11 @@ class FallbackBackend:
     def view(self) -> EndpointView | None:
         """What the endpoint says of itself; None where it is not asked any more. Asks it, so it may take a while."""
         return None if self._refused() or not isinstance(self._remote, OnEndpoint) else self._remote.view()
+
+    def tell_ending(self, tell: Callable[[int], None]) -> None:
+        """See HandsOver: trials on the endpoint do it, those on this machine do not."""
+        if isinstance(self._remote, HandsOver):
+            self._remote.tell_ending(tell)
 
     def cancel_all(self) -> None:
         """See TrialBackend."""

@@ -47,6 +47,7 @@ _MARGIN = 5.0  # seconds by which the worker's own deadline comes before the end
 _TTL_MARGIN = 60.0  # seconds by which the endpoint forgets a job later than we give it up
 _LOOK_AGAIN = 1.0  # seconds until an endpoint that is out of reach is asked again
 _REMEMBERED = 32  # trials whose pace predicts the next one's
+_LEAD = 1.5  # seconds by which a job gives its place to the next before its probable end: see _hand_over
 _SUSPICIOUS = 3  # failures of one worker that make it worth naming
 
 
@@ -106,6 +107,8 @@ class _Job:
     cancelled: bool = False
     status: JobStatus | None = None
     pace: float | None = None  # seconds an epoch, from its own progress
+    ends_at: float | None = None  # when it will probably end; a little late rather than early
+    handed_over: bool = False
 
 
 @dataclass(slots=True)
@@ -120,6 +123,7 @@ class _Shared:
 
     limit: ConcurrencyLimit
     in_flight: int = 0
+    ending: int = 0  # those of them that have given their place to the next
     paces: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     failures_of: dict[str, list[str]] = field(default_factory=dict)  # job ids by worker
     health_said_at: float = float("-inf")
@@ -167,6 +171,7 @@ class RunPodBackend:
         self._chance = chance or random.Random()
         self._shared = Guarded(_Shared(ConcurrencyLimit(most_at_once)))
         self._end = Guarded(_End())
+        self._ending: Callable[[int], None] = lambda _: None
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """See TrialBackend. A job of the same spec that an earlier process left at this endpoint is taken up again.
@@ -179,6 +184,10 @@ class RunPodBackend:
             error.run["billed_seconds"] = self._billed(spec)
             raise
         return replace(result, run={**result.run, "billed_seconds": self._billed(spec)})
+
+    def tell_ending(self, tell: Callable[[int], None]) -> None:
+        """See HandsOver; to be called before the first trial."""
+        self._ending = tell
 
     def view(self) -> EndpointView:
         """What the endpoint says of itself. Asks it, so it may take a while."""
@@ -270,6 +279,7 @@ class RunPodBackend:
                 if not job.ended:
                     self._cancel(job)
                 with self._shared.locked() as shared:
+                    shared.ending -= job.handed_over
                     before = shared.billed.get(spec.uid, 0.0)
                     shared.billed[spec.uid] = before + billed_of(job, self._clock.now())
                 self._note_end(spec, job)
@@ -281,7 +291,7 @@ class RunPodBackend:
         """A place among the jobs in flight."""
 
         def take(shared: _Shared) -> bool | None:
-            if shared.in_flight < shared.limit.allowed or self._stopping():
+            if shared.in_flight - shared.ending < shared.limit.allowed or self._stopping():
                 shared.in_flight += 1
                 return True
             return None
@@ -350,7 +360,7 @@ class RunPodBackend:
     def _follow(self, spec: TrialSpec, job: _Job, report: Report) -> TrialResult:
         """Poll until the job has ended; its result, or the error that it stands for."""
         while True:
-            self._endpoint.pause(self._delay(spec, job))
+            self._wait(spec, job)
             try:
                 status = self._patiently(partial(self._endpoint.status, job.id), self._rules.patience)
             except JobGone as error:
@@ -369,6 +379,29 @@ class RunPodBackend:
             job.state = status.state
             self._judge_wait(spec, job)
 
+    def _wait(self, spec: TrialSpec, job: _Job) -> None:
+        """Until the next look at a job; on the way its place goes to the next trial, if it will have ended soon."""
+        delay = self._delay(spec, job)
+        if job.ends_at is not None and not job.handed_over:
+            before = max(0.0, job.ends_at - _LEAD - self._clock.now())
+            if before < delay:
+                self._endpoint.pause(before)
+                self._hand_over(spec, job)
+                delay -= before
+        self._endpoint.pause(delay)
+
+    def _hand_over(self, spec: TrialSpec, job: _Job) -> None:
+        """Let the next trial submit its job, so that it is in the queue when this one's worker asks for more.
+
+        Our worker asks up to 1.2 s before the end (``REFILL_SECONDS`` of the handler) and begins the next trial when
+        this one has ended: neither our look at the end, nor our submission, nor the endpoint's dispatch is waited for.
+        So late, and so shortly, that the endpoint starts no further worker for it (RunPod's rule: 4 s in the queue).
+        """
+        job.handed_over = True
+        with self._shared.locked() as shared:
+            shared.ending += 1
+        self._ending(spec.number)
+
     def _delay(self, spec: TrialSpec, job: _Job) -> float:
         with self._shared.locked() as shared:
             known = statistics.median(shared.paces) if shared.paces else None
@@ -386,7 +419,11 @@ class RunPodBackend:
             return
         job.sequence = progress.sequence
         job.reports = max(job.reports, progress.epoch)
-        job.pace = progress.seconds / progress.epoch if progress.epoch else job.pace
+        if progress.epoch:
+            job.pace = progress.seconds / progress.epoch
+            # What was reported is older than our look at it, so the end is not later than this, at a steady pace.
+            ends_at = self._clock.now() + (progress.max_epochs - progress.epoch) * job.pace
+            job.ends_at = ends_at if job.ends_at is None else min(ends_at, job.ends_at)
         report(replace(progress, backend=self.name, worker=job.worker))
 
     def _judge_wait(self, spec: TrialSpec, job: _Job) -> None:

@@ -1,5 +1,6 @@
 """An endpoint as a dashboard sees it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -30,3 +31,14 @@ class OnEndpoint(Protocol):
 
     def view(self) -> EndpointView | None:
         """What the endpoint says of itself now; None where it is out of use. May take seconds; raises nothing."""
+
+
+@runtime_checkable
+class HandsOver(Protocol):
+    """What can begin a trial without a pause where another one is about to end."""
+
+    def tell_ending(self, tell: Callable[[int], None]) -> None:
+        """Call ``tell`` with the number of each trial that has a second or so left: one more may be run from then on.
+
+        At most once for each, and not for those whose end comes unforeseen.
+        """

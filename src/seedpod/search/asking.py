@@ -4,12 +4,15 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 import optuna
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from seedpod.guarded import Guarded
 
 OWNER = "seedpod:owner"
 """User attribute of a shared study's trial: the optimizer that took it."""
@@ -22,8 +25,61 @@ class NothingLeft(BaseException):
     """Every trial of a shared study is taken. No Exception, because Optuna turns those into failed trials."""
 
 
+@dataclass(slots=True)
+class _Taken:
+    stopped: bool = False
+    unnamed: int = 0
+    trials: set[int] = field(default_factory=set)
+
+
+class Places:
+    """How many trials may be under way. A place is taken before a trial is asked for, and free when the trial has
+    ended, or a little before, so that the next one begins where it ends. Thread-safe.
+
+    Args:
+        count: Trials at once.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._taken = Guarded(_Taken())
+
+    def take(self) -> bool:
+        """Wait for a place; False where nobody is to wait any more."""
+
+        def look(taken: _Taken) -> bool | None:
+            if taken.stopped:
+                return False
+            if taken.unnamed + len(taken.trials) >= self._count:
+                return None
+            taken.unnamed += 1
+            return True
+
+        return bool(self._taken.wait_for(look))
+
+    def named(self, number: int | None) -> None:
+        """The trial that the place was taken for; None where there is none in the end."""
+        with self._taken.locked() as taken:
+            taken.unnamed -= 1
+            if number is not None:
+                taken.trials.add(number)
+
+    def free(self, number: int) -> None:
+        """A trial has ended, or is about to: its place is the next one's. Counts once for each."""
+        with self._taken.locked() as taken:
+            taken.trials.discard(number)
+
+    def stop(self) -> None:
+        """Let nobody wait any more."""
+        with self._taken.locked() as taken:
+            taken.stopped = True
+
+
 class SearchStudy(Study):
     """A study of one optimizer."""
+
+    places = Places(1)
+    """Trials under way at one time; set by ``optimize``."""
 
     around: Callable[[Callable[[], Trial]], Trial] = staticmethod(lambda ask: ask())
     """Asks for the next trial; ``optimize`` sets it, to hear of what goes wrong outside of every objective."""

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError, TrialPruned
 from seedpod.guarded import Guarded
-from seedpod.search.asking import OWNER, NothingLeft, SearchStudy, SharedStudy
+from seedpod.search.asking import OWNER, NothingLeft, Places, SearchStudy, SharedStudy
 from seedpod.search.sampler import LaggedSampler
 from seedpod.search.space import SearchSpace
 from seedpod.search.storage import close_storage, explained, open_storage
@@ -26,6 +26,7 @@ __all__ = [
     "Ended",
     "SearchStudy",
     "Trial",
+    "about_to_end",
     "agree",
     "close_study",
     "ended_trials",
@@ -201,6 +202,7 @@ def optimize(
     timeout: float | None,
     stopping: Callable[[], bool],
     failed: Callable[[BaseException], None],
+    ahead: int = 0,
 ) -> None:
     """Run ``study.optimize``.
 
@@ -216,12 +218,19 @@ def optimize(
         timeout: Seconds after which no trial starts; None is no limit.
         stopping: Asked after each trial; True ends the search.
         failed: Gets what ends the search, at once and from the thread where it happened.
+        ahead: How many trials may be under way in addition, each in the place of one that ``about_to_end``.
     """
-    watched = _Watched(objective, stopping, failed)
+    study.places = Places(jobs)
+    watched = _Watched(objective, stopping, failed, study.places)
     study.around = watched.ask
     try:
         study.optimize(
-            watched.run, n_trials=trials, n_jobs=jobs, timeout=timeout, catch=(TrialError,), callbacks=[watched.told]
+            watched.run,
+            n_trials=trials,
+            n_jobs=jobs + ahead,
+            timeout=timeout,
+            catch=(TrialError,),
+            callbacks=[watched.told],
         )
     except _LeftOpen:
         pass
@@ -240,24 +249,39 @@ class _Watched:
         objective: Callable[[Trial], float],
         stopping: Callable[[], bool],
         failed: Callable[[BaseException], None],
+        places: Places,
     ) -> None:
+        self._places = places
         self._objective = objective
         self._stopping = stopping
         self._failed = failed
         self._untold: Guarded[set[int]] = Guarded(set())
 
     def ask(self, ask: Callable[[], Trial]) -> Trial:
-        """Ask for a trial."""
+        """Ask for a trial, when there is a place for it."""
+        if not self._places.take() or self._stopping():
+            raise _LeftOpen
+        trial = None
         try:
-            return ask()
+            trial = ask()
         except (NothingLeft, TrialCancelled) as error:
             raise _LeftOpen from error
         except BaseException as error:
             self._failed(explained(error))
             raise _LeftOpen from error
+        else:
+            return trial
+        finally:
+            self._places.named(None if trial is None else trial.number)
 
     def run(self, trial: Trial) -> float:
-        """Run a trial."""
+        """Run a trial, and leave its place to the next one."""
+        try:
+            return self._run(trial)
+        finally:
+            self._places.free(trial.number)
+
+    def _run(self, trial: Trial) -> float:
         try:
             value = self._objective(trial)
         except TrialCancelled as error:
@@ -288,8 +312,14 @@ class _Watched:
             return sorted(numbers)
 
 
-def stop_waiting(study: Study) -> None:
+def about_to_end(study: SearchStudy, number: int) -> None:
+    """A trial has a second or so left: the next one may begin."""
+    study.places.free(number)
+
+
+def stop_waiting(study: SearchStudy) -> None:
     """Let no trial wait for another one any more; see ``LaggedSampler.stop``."""
+    study.places.stop()
     if isinstance(study.sampler, LaggedSampler):
         study.sampler.stop()
 
