@@ -127,9 +127,9 @@ def _remote(
         except BaseException:
             endpoint.close()
             raise
+    address = parse_address(config.runpod_service_endpoint)
     if key is None:
         raise EndpointRefused(NO_KEY)
-    address = parse_address(config.runpod_service_endpoint)
     gate = connect(address, key, 2 * at_once)  # a job that ends and the one that takes its place
     try:
         _say_hello(gate, config, say)
