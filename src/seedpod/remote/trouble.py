@@ -127,11 +127,11 @@ def from_answer(
         return _unanswered(place, operation, why, detail, maybe=code not in _NOT_TAKEN, retry_after=retry_after)
     if place.endpoint_id == UNNAMED:
         return _without_id(place, detail)
-    return _refusal(place, operation, code, quote, detail, retry_after)
+    return _refusal(place, operation, code, quote=quote, detail=detail, retry_after=retry_after)
 
 
 def _refusal(
-    place: Place, operation: Operation, code: int, quote: str, detail: str, retry_after: float | None
+    place: Place, operation: Operation, code: int, *, quote: str, detail: str, retry_after: float | None
 ) -> BackendError:
     """What an endpoint that answers, and does not do what was asked, means by that."""
     at = str(place)
