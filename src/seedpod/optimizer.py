@@ -29,7 +29,7 @@ from seedpod.events import Observer, Plan, Summary, summarize
 from seedpod.guarded import Guarded
 from seedpod.money import FREE, estimate_before, price_of
 from seedpod.progress import ConcurrentProgressAggregator, ProgressCallback
-from seedpod.remote.view import HandsOver
+from seedpod.remote.view import JobListener, LateJob, TellsOfJobs
 from seedpod.reporting import Reporter
 from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
@@ -102,6 +102,7 @@ class _Way:
     backend: TrialBackend
     folder: RunFolder
     reporter: Reporter
+    over: frozenset[str]  # the uids of trials that ended in an earlier run
 
 
 class ModelOptimizer:
@@ -190,7 +191,8 @@ class ModelOptimizer:
             recorded = self._recorded(folder, plan.data)
             folder.write_config(to_yaml(self._config))
             self._take_up(study, recorded, folder, plan.data)
-            return self._search(plan, study, backend, folder)
+            over = frozenset(trial.spec.uid for trial in recorded.values())
+            return self._search(plan, study, backend, folder, over)
         finally:
             backend.close()
 
@@ -245,7 +247,9 @@ class ModelOptimizer:
         log.warning("trial %d has lost its record; what the study knows of it was written again", number)
         return trial
 
-    def _search(self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder) -> Summary:
+    def _search(
+        self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder, over: frozenset[str]
+    ) -> Summary:
         self._aggregator = self._aggregator_for(backend)
         reporter = self._reporter_for(backend, folder)
         with self._ending.locked() as ending:
@@ -253,7 +257,7 @@ class ModelOptimizer:
         if self.stopped:  # before there was a study whose trials could be told
             stop_waiting(study)
         try:
-            return self._searched(plan, study, _Way(backend, folder, reporter))
+            return self._searched(plan, study, _Way(backend, folder, reporter, over))
         finally:
             reporter.close()
 
@@ -262,8 +266,9 @@ class ModelOptimizer:
         reporter.began(plan)
         self._check_failures()
         ahead = 0
-        if isinstance(way.backend, HandsOver):
-            way.backend.tell_ending(partial(about_to_end, study))
+        if isinstance(way.backend, TellsOfJobs):
+            ears = JobListener(ending=partial(about_to_end, study), late=partial(self._late, reporter))
+            way.backend.listen(ears, way.over)
             ahead = plan.workers
         optimize(
             study,
@@ -367,6 +372,12 @@ class ModelOptimizer:
     def _report(self, reporter: Reporter, progress: TrialProgress) -> None:
         if self._board.report(progress, self._clock.now()):
             reporter.progressed(progress)
+
+    def _late(self, reporter: Reporter, job: LateJob) -> None:
+        """A job has outlived its trial: its cost counts, and nothing else."""
+        cost = 0.0 if self._price is None else self._price.cost({"billed_seconds": job.extra})
+        self._board.charge(cost)
+        reporter.late(job, cost)
 
     def _summary(self, study: SearchStudy, run: str) -> Summary:
         snapshot = self._board.snapshot()

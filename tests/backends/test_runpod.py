@@ -46,6 +46,7 @@ from seedpod.errors import (
     TrialPruned,
 )
 from seedpod.remote.breaker import BreakerRules
+from seedpod.remote.view import JobListener
 from seedpod.remote.wire import EndpointHealth
 from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult
 
@@ -643,7 +644,7 @@ def test_a_job_about_to_end_gives_its_place_to_the_next(bare: InProcess) -> None
     told: list[int] = []
     specs = [new_spec(3), new_spec(4), new_spec(5)]
     with HandWorker(bare, [about_to_end, completes]), closing(backend_on(bare, at_once=1)) as backend:
-        backend.tell_ending(told.append)
+        backend.listen(JobListener(ending=told.append), ())
         with trials(backend, specs) as running:
             ends = [trial.result(30) for trial in running]
     assert all(well(end, spec) for end, spec in zip(ends, specs, strict=True))
@@ -662,7 +663,7 @@ def test_a_job_whose_end_nobody_foresees_keeps_its_place(bare: InProcess) -> Non
         completes(worker, job, asked)
 
     with HandWorker(bare, [says_far, completes]), closing(backend_on(bare, at_once=1)) as backend:
-        backend.tell_ending(lambda number: pytest.fail(f"trial {number} was said to end"))
+        backend.listen(JobListener(ending=lambda number: pytest.fail(f"trial {number} was said to end")), ())
         with trials(backend, [new_spec(), new_spec()]) as running:
             assert [trial.result(30).status for trial in running] == [Status.COMPLETE] * 2
 
