@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from seedpod.errors import TrialCancelled
 from seedpod.guarded import Guarded
+from seedpod.search.attempts import as_it_counts
 from seedpod.search.view import StudyView
 
 log = logging.getLogger(__name__)
@@ -182,7 +183,7 @@ class LaggedSampler(BaseSampler):
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:  # noqa: ARG002
         """Let the inner sampler finish and drop it; wake whoever waits for this trial."""
-        ended = copy(trial)
+        ended = copy(as_it_counts(trial))
         ended.state, ended.values = state, None if values is None else list(values)
         with self._history.locked() as history:
             found = history.inner.pop(trial.number, None)
@@ -215,7 +216,7 @@ class LaggedSampler(BaseSampler):
             history.loaded = True
             for trial in stored:
                 if trial.state.is_finished():
-                    history.ended.setdefault(trial.number, trial)
+                    history.ended.setdefault(trial.number, as_it_counts(trial))
                 elif trial.user_attrs.get(DETERMINED):
                     history.determined.setdefault(
                         trial.number, _running(trial.number, trial.params, trial.distributions)

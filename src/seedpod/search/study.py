@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError, TrialPruned
 from seedpod.guarded import Guarded
 from seedpod.search.asking import OWNER, NothingLeft, Places, SearchStudy, SharedStudy
+from seedpod.search.attempts import cover_void, void_reports
 from seedpod.search.sampler import LaggedSampler
 from seedpod.search.space import SearchSpace
 from seedpod.search.storage import close_storage, explained, open_storage
@@ -140,6 +141,7 @@ def take_up_open(study: Study, told: Mapping[int, Ended], alive: Callable[[str],
             end = told[trial.number]
             study.tell(trial.number, end.value, state=_STATES[end.status])
         elif taken:
+            void_reports(study._storage, trial)  # noqa: SLF001
             # Optuna's pool runs waiting trials before it makes new ones.
             study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)  # noqa: SLF001
 
@@ -289,6 +291,7 @@ class _Watched:
                 self._failed(error)
             raise _LeftOpen from error
         except TrialPruned as error:
+            cover_void(trial)
             raise optuna.TrialPruned(str(error)) from error
         except TrialError:
             raise
