@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +25,7 @@ from seedpod.errors import (
     TrialError,
     TrialPruned,
     TrialStopped,
+    TrialSuperseded,
 )
 from seedpod.events import Observer, Plan, Summary, summarize
 from seedpod.guarded import Guarded
@@ -34,6 +36,7 @@ from seedpod.reporting import Reporter
 from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
+from seedpod.search.lease import LeaseRules
 from seedpod.search.sampler import make_sampler
 from seedpod.search.space import ACTIVATIONS, SearchSpace
 from seedpod.search.study import (
@@ -53,6 +56,7 @@ from seedpod.search.study import (
     suggest,
     take_up_open,
 )
+from seedpod.tally import billed_seconds
 from seedpod.training.datasets import DatasetInfo, prepare
 from seedpod.training.runtime import usable_cores
 from seedpod.trial import (
@@ -103,6 +107,7 @@ class _Way:
     folder: RunFolder
     reporter: Reporter
     over: frozenset[str]  # the uids of trials that ended in an earlier run
+    has: Callable[[int], bool]  # whether a trial is still this optimizer's
 
 
 class ModelOptimizer:
@@ -116,6 +121,8 @@ class ModelOptimizer:
             that raises is reported once and the search goes on.
         make_backend: Where trials run; trainer processes of this machine by default.
         clock: Tells the time.
+        owner: ``host:pid``, this optimizer's name in a shared study.
+        lease: When another optimizer of a shared study is taken for dead.
     """
 
     def __init__(
@@ -126,7 +133,11 @@ class ModelOptimizer:
         progress_callback: ProgressCallback | None = None,
         make_backend: MakeBackend = local_backend,
         clock: Clock | None = None,
+        owner: str = _OWNER,
+        lease: LeaseRules | None = None,
     ) -> None:
+        self._owner = owner
+        self._lease = lease
         self._config = config
         self._observer = observer or Observer()
         self._callback = progress_callback
@@ -156,7 +167,7 @@ class ModelOptimizer:
             if not new:
                 check_resumable(folder.path.name, folder.config_file, self._config)
             self._board.charge(read_spent(folder.events))
-            study = open_study(folder.path.name, self._config.storage, folder.journal, _OWNER)
+            study = open_study(folder.path.name, self._config.storage, folder.journal, self._owner)
             try:
                 return self._with_backend(folder, study)
             finally:
@@ -257,7 +268,7 @@ class ModelOptimizer:
         if self.stopped:  # before there was a study whose trials could be told
             stop_waiting(study)
         try:
-            return self._searched(plan, study, _Way(backend, folder, reporter, over))
+            return self._searched(plan, study, _Way(backend, folder, reporter, over, study.has))
         finally:
             reporter.close()
 
@@ -276,6 +287,7 @@ class ModelOptimizer:
             trials=left_to_run(study, config.trials),
             jobs=plan.workers,
             ahead=ahead,
+            lease=self._lease,
             timeout=config.timeout_hours * 3600 or None,
             stopping=lambda: bool(self.stopped),
             failed=self._fail,
@@ -346,6 +358,10 @@ class ModelOptimizer:
         except (TrialError, TrialStopped) as caught:
             error, result = caught, _ended(spec.number, caught, backend.name)
         result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
+        if not isinstance(error, TrialCancelled) and not way.has(spec.number):
+            way.reporter.late(_late_result(spec, result), 0.0)
+            error = _superseded(spec, result)
+            result = replace(_ended(spec.number, error, backend.name), cost=result.cost)
         if isinstance(error, EndpointRefused | EndpointUnreachable):
             self._fail(error)  # no trial would fare better
             error = TrialCancelled(error.message)
@@ -443,6 +459,33 @@ def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> Trial
     return TrialResult.ended(
         number, status, failure, backend=error.backend or backend, run=error.run, attempts=int(attempts)
     )
+
+
+def _late_result(spec: TrialSpec, result: TrialResult) -> LateJob:
+    """A result that came when somebody else had the trial; its cost counts with its trial, which is cancelled here."""
+    return LateJob(
+        trial=spec.number,
+        uid=spec.uid,
+        attempt=result.attempts,
+        job=str(result.run.get("job", "")),
+        worker=str(result.run.get("worker", "")),
+        state=str(result.status),
+        value=result.value,
+        seconds=billed_seconds(result.run),
+        extra=0.0,
+    )
+
+
+def _superseded(spec: TrialSpec, result: TrialResult) -> TrialSuperseded:
+    log.warning(
+        "trial %d came late: this optimizer was not heard of for so long that another one has taken it up; what it "
+        "brought changes nothing",
+        spec.number,
+    )
+    error = TrialSuperseded("another optimizer has taken it up")
+    error.run = dict(result.run)
+    error.backend = result.backend
+    return error
 
 
 def _is_alive(owner: str) -> bool:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from seedpod.errors import TrialCancelled
 from seedpod.guarded import Guarded
+from seedpod.search.asking import LowerWaits
 from seedpod.search.attempts import as_it_counts
 from seedpod.search.view import StudyView
 
@@ -142,14 +143,14 @@ class LaggedSampler(BaseSampler):
 
         looks = 0
         while not self._history.wait_for(known, self._look):
-            self._load(study)
+            if self._load(study, below=number):
+                raise LowerWaits
             looks += 1
             if self._look and looks == round(_PATIENCE / self._look):
                 with self._history.locked() as history:
                     lowest = history.lowest_open
                 log.warning(
-                    "trial %d waits for trial %d, which another optimizer of this study has; if that one has ended, "
-                    "start it again on its own machine",
+                    "trial %d waits for trial %d, which another optimizer of this study has",
                     number,
                     lowest,
                 )
@@ -206,11 +207,15 @@ class LaggedSampler(BaseSampler):
             shown.append(known)
         return shown
 
-    def _load(self, study: Study, *, once: bool = False) -> None:
-        """Take in what the storage has: an earlier run's trials, and those of other optimizers."""
+    def _load(self, study: Study, *, once: bool = False, below: int = 0) -> bool:
+        """Take in what the storage has: an earlier run's trials, and those of other optimizers.
+
+        Returns:
+            Whether a trial ``below`` this number waits for somebody to run it: it was given back.
+        """
         with self._history.locked() as history:
             if once and history.loaded:
-                return
+                return False
         stored = study.get_trials(deepcopy=False)
         with self._history.locked() as history:
             history.loaded = True
@@ -221,6 +226,7 @@ class LaggedSampler(BaseSampler):
                     history.determined.setdefault(
                         trial.number, _running(trial.number, trial.params, trial.distributions)
                     )
+        return any(trial.state is TrialState.WAITING and trial.number < below for trial in stored)
 
 
 def _seed_of(*entropy: int) -> int:

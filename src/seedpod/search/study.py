@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,10 +14,11 @@ from optuna import Study, Trial
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError, TrialPruned
+from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError, TrialPruned, TrialSuperseded
 from seedpod.guarded import Guarded
 from seedpod.search.asking import OWNER, NothingLeft, Places, SearchStudy, SharedStudy
 from seedpod.search.attempts import cover_void, void_reports
+from seedpod.search.lease import LeaseRules, keeping
 from seedpod.search.sampler import LaggedSampler
 from seedpod.search.space import SearchSpace
 from seedpod.search.storage import close_storage, explained, open_storage
@@ -191,6 +193,10 @@ def suggest(space: SearchSpace, trial: Trial) -> dict[str, ParamValue]:
     return params
 
 
+class _Superseded(BaseException):
+    """Leaves a trial to the optimizer that has taken it up."""
+
+
 class _LeftOpen(BaseException):
     """Leaves a trial open, for a later run to take up. No Exception, because Optuna turns those into failed trials."""
 
@@ -205,6 +211,7 @@ def optimize(
     stopping: Callable[[], bool],
     failed: Callable[[BaseException], None],
     ahead: int = 0,
+    lease: LeaseRules | None = None,
 ) -> None:
     """Run ``study.optimize``.
 
@@ -220,27 +227,46 @@ def optimize(
         timeout: Seconds after which no trial starts; None is no limit.
         stopping: Asked after each trial; True ends the search.
         failed: Gets what ends the search, at once and from the thread where it happened.
+        lease: When another optimizer of a shared study is taken for dead.
         ahead: How many trials may be under way in addition, each in the place of one that ``about_to_end``.
     """
     study.places = Places(jobs)
+    study.until = time.monotonic() + timeout if timeout else float("inf")
+    study.until = time.monotonic() + timeout if timeout else float("inf")
     watched = _Watched(objective, stopping, failed, study.places)
     study.around = watched.ask
     try:
-        study.optimize(
-            watched.run,
-            n_trials=trials,
-            n_jobs=jobs + ahead,
-            timeout=timeout,
-            catch=(TrialError,),
-            callbacks=[watched.told],
-        )
-    except _LeftOpen:
-        pass
+        with keeping(study, lease):
+            _run(study, watched, trials, jobs + ahead)
     except BaseException as error:  # noqa: BLE001 - the study could not be told how a trial ended
         failed(explained(error))
-    untold = watched.untold()
+    untold = [number for number in watched.untold() if study.has(number)]
     if untold:
         failed(SeedpodError(f"the study was not told how trial {untold[0]} ended; its record has it. Start again."))
+
+
+def _run(study: SearchStudy, watched: "_Watched", trials: int, threads: int) -> None:
+    while True:
+        left = study.until - time.monotonic()
+        try:
+            study.optimize(
+                watched.run,
+                n_trials=trials,
+                n_jobs=threads,
+                timeout=None if math.isinf(left) else max(0.0, left),
+                catch=(TrialError,),
+                callbacks=[watched.told],
+            )
+        except _LeftOpen:
+            return
+        except _Superseded:
+            continue  # Optuna's pool ends with it; what is left goes on
+        except (ValueError, optuna.exceptions.UpdateFinishedTrialError) as error:
+            # Another optimizer took a trial up in the moment in which it was told.
+            if not isinstance(study, SharedStudy) or "annot" not in str(error):
+                raise
+        else:
+            return
 
 
 class _Watched:
@@ -286,6 +312,8 @@ class _Watched:
     def _run(self, trial: Trial) -> float:
         try:
             value = self._objective(trial)
+        except TrialSuperseded as error:
+            raise _Superseded from error
         except TrialCancelled as error:
             if not self._stopping():  # nobody has asked for it: without this trial's end others would wait for ever
                 self._failed(error)
