@@ -50,6 +50,8 @@ from seedpod.remote.view import JobListener
 from seedpod.remote.wire import EndpointHealth
 from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult
 
+pytestmark = pytest.mark.processes
+
 Fault = dict[str, Any]
 
 

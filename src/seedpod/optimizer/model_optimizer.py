@@ -1,0 +1,309 @@
+"""ModelOptimizer: one search, from its settings to its results. Composes the other rooms; their policy is theirs."""
+
+import logging
+import os
+import socket
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from seedpod.backends.local import LocalBackend
+from seedpod.board import FinishedTrial, TrialBoard
+from seedpod.clock import Clock, SystemClock
+from seedpod.config import OptimizationConfig, to_yaml
+from seedpod.errors import Cause, ConfigError, EndpointRefused, EndpointUnreachable, SeedpodError, TrialError
+from seedpod.events import Observer, Plan, Summary, summarize
+from seedpod.money import FREE, estimate_before, price_of
+from seedpod.optimizer.ending import Ending
+from seedpod.optimizer.plans import lag_of, local_workers, spec_of
+from seedpod.optimizer.running import TrialRunner
+from seedpod.progress import ConcurrentProgressAggregator, ProgressCallback
+from seedpod.remote.view import JobListener, TellsOfJobs
+from seedpod.reporting import Reporter
+from seedpod.results.event_log import EventLog, read_spent
+from seedpod.results.resuming import check_resumable, decisive
+from seedpod.results.run_folder import RunFolder
+from seedpod.search.lease import LeaseRules
+from seedpod.search.sampler import make_sampler
+from seedpod.search.study import (
+    BaseSampler,
+    Ended,
+    SearchStudy,
+    about_to_end,
+    agree,
+    close_study,
+    ended_trials,
+    importances,
+    left_to_run,
+    open_study,
+    optimize,
+    take_up_open,
+)
+from seedpod.training.datasets import DatasetInfo, prepare
+from seedpod.trial import Status, TrialBackend, TrialFailure, TrialResult
+
+log = logging.getLogger(__name__)
+
+_LOOK = 1.0  # seconds between looks at what other optimizers of a shared study have done
+_OWNER = f"{socket.gethostname()}:{os.getpid()}"
+
+
+class MakeBackend(Protocol):
+    """Makes the backend of a search."""
+
+    def __call__(self, *, workers: int, cache_dir: Path, jobs: Path) -> TrialBackend:
+        """For so many trials at once on this machine, on the data sets of this folder, with this ledger of jobs."""
+
+
+def local_backend(*, workers: int, cache_dir: Path, jobs: Path) -> TrialBackend:  # noqa: ARG001 - a local job is a process
+    """Trainer processes of this machine."""
+    return LocalBackend(workers, cache_dir)
+
+
+class ModelOptimizer:
+    """Searches hyperparameters as its settings say.
+
+    Args:
+        config: The settings.
+        observer: Sees the search go by; one that raises is reported once and the search goes on.
+        progress_callback: Gets the search at a glance, in order and never two at once, in a thread of its own: after
+            changes, each second without one, and at the end. A slow one delays nothing and is told what is newest; one
+            that raises is reported once and the search goes on.
+        make_backend: Where trials run; trainer processes of this machine by default.
+        clock: Tells the time.
+        owner: ``host:pid``, this optimizer's name in a shared study.
+        lease: When another optimizer of a shared study is taken for dead.
+    """
+
+    def __init__(
+        self,
+        config: OptimizationConfig,
+        *,
+        observer: Observer | None = None,
+        progress_callback: ProgressCallback | None = None,
+        make_backend: MakeBackend = local_backend,
+        clock: Clock | None = None,
+        owner: str = _OWNER,
+        lease: LeaseRules | None = None,
+    ) -> None:
+        self._owner = owner
+        self._lease = lease
+        self._config = config
+        self._observer = observer or Observer()
+        self._callback = progress_callback
+        self._clock = clock or SystemClock()
+        self._make_backend = make_backend
+        self._began = self._clock.now()
+        self._board = TrialBoard(config.trials, self._began)
+        self._ending = Ending()
+        self._price = price_of(config)
+
+    def run(self) -> Summary:
+        """Run the whole search, once, or what is left of it; its files are written when this returns or raises.
+
+        Raises:
+            ConfigError: The data set, the run's name or the folder cannot be used, or a setting differs from what an
+                earlier run of that name had; nothing has run.
+            EndpointRefused, EndpointUnreachable: The endpoint cannot be used any more; what is known is saved.
+            SeedpodError: The results or the study cannot be read or written.
+            Exception: A bug of seedpod; the other trials were cancelled and what is known is saved.
+        """
+        folder, new = self._folder()
+        if not self._config.storage:  # those who share a storage may share the folder: each writes its own trials
+            folder.lock()
+        try:
+            if not new:
+                check_resumable(folder.path.name, folder.config_file, self._config)
+            self._board.charge(read_spent(folder.events))
+            study = open_study(folder.path.name, self._config.storage, folder.journal, self._owner)
+            try:
+                return self._with_backend(folder, study)
+            finally:
+                close_study(study)
+        except (ConfigError, EndpointRefused, EndpointUnreachable):
+            if new:
+                folder.remove()
+            raise
+        finally:
+            folder.unlock()
+
+    def _folder(self) -> tuple[RunFolder, bool]:
+        """The run's folder, and whether it is new."""
+        config = self._config
+        results_dir = Path(config.results_dir).expanduser()
+        if config.run_name and (results_dir / config.run_name / "config.yaml").is_file():
+            return RunFolder(results_dir / config.run_name), False
+        made_up = f"{Path(config.dataset).stem}-{datetime.fromtimestamp(self._clock.now(), UTC):%Y%m%d-%H%M%S}"
+        name = config.run_name or made_up
+        return RunFolder.create(results_dir, name, to_yaml(config), or_next=not config.run_name), True
+
+    def _with_backend(self, folder: RunFolder, study: SearchStudy) -> Summary:
+        cache_dir = Path(self._config.cache_dir).expanduser()
+        # The backend first: its processes import Keras while the data set is prepared.
+        backend = self._make_backend(workers=local_workers(self._config), cache_dir=cache_dir, jobs=folder.jobs)
+        try:
+            self._ending.will_cancel(backend)
+            cost = estimate_before(self._config, self._price, self._config.trials)
+            plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once, cost)
+            study.sampler = self._sampler(study, plan.data)
+            recorded = self._recorded(folder, plan.data)
+            folder.write_config(to_yaml(self._config))
+            self._take_up(study, recorded, folder, plan.data)
+            over = frozenset(trial.spec.uid for trial in recorded.values())
+            return self._search(plan, study, backend, folder, over)
+        finally:
+            backend.close()
+
+    def stop(self, reason: str) -> None:
+        """End the search in order: no new trials, running ones cancelled, results saved. Safe from any thread."""
+        self._ending.stop(reason)
+
+    @property
+    def stopped(self) -> str:
+        """Why the search was stopped; empty where it was not."""
+        return self._ending.reason
+
+    def _sampler(self, study: SearchStudy, data: DatasetInfo) -> BaseSampler:
+        config = self._config
+        terms = {**decisive(config), "fingerprint": data.fingerprint}
+        lag = agree(study, terms, lag_of(config), any_lag=config.search_lag == "auto")
+        look = _LOOK if config.storage else None
+        return make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look)
+
+    def _recorded(self, folder: RunFolder, data: DatasetInfo) -> dict[int, FinishedTrial]:
+        """The trials of an earlier run of this folder that have a record, by number."""
+        recorded = folder.read_trials()
+        other = next((t for t in recorded.values() if t.spec.fingerprint != data.fingerprint), None)
+        if other is not None:
+            raise ConfigError(
+                f"dataset={self._config.dataset}: its images are not those that trial {other.spec.number} of run "
+                f"{folder.path.name} was trained on. Bring those back, or choose another run_name."
+            )
+        return {n: t for n, t in recorded.items() if t.result.status is not Status.CANCELLED}
+
+    def _take_up(
+        self, study: SearchStudy, recorded: dict[int, FinishedTrial], folder: RunFolder, data: DatasetInfo
+    ) -> None:
+        """Go on where an earlier run of this folder ended: nothing of it runs twice, nothing of it is lost."""
+        told = {n: Ended(t.result.status, t.result.value, t.spec.params) for n, t in recorded.items()}
+        take_up_open(study, told, _is_alive)
+        for number, ended in sorted(ended_trials(study).items()):
+            if number in recorded:
+                self._board.restore(recorded[number])
+            elif not self._config.storage:  # in a shared study it may be another machine's
+                self._board.restore(self._rewritten(number, ended, folder, data))
+
+    def _rewritten(self, number: int, ended: Ended, folder: RunFolder, data: DatasetInfo) -> FinishedTrial:
+        """A trial whose record is lost, written again as far as the study knows it."""
+        lost = TrialError("its record was lost", cause=Cause.EXCEPTION) if ended.status is Status.FAILED else None
+        failure = None if lost is None else TrialFailure.of(lost)
+        result = TrialResult(number, ended.status, ended.value, backend="unknown", error=failure)
+        now = self._clock.now()
+        trial = FinishedTrial(spec_of(self._config, number, dict(ended.params), data), result, now, now)
+        folder.write_trial(trial)
+        log.warning("trial %d has lost its record; what the study knows of it was written again", number)
+        return trial
+
+    def _search(
+        self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder, over: frozenset[str]
+    ) -> Summary:
+        aggregator = self._aggregator_for(backend)
+        reporter = self._reporter_for(backend, folder, aggregator)
+        self._ending.will_stop(study, reporter)
+        runner = TrialRunner(
+            plan=plan,
+            study=study,
+            backend=backend,
+            folder=folder,
+            board=self._board,
+            reporter=reporter,
+            aggregator=aggregator,
+            ending=self._ending,
+            price=self._price,
+            clock=self._clock,
+            began=self._began,
+        )
+        try:
+            reporter.began(plan)
+            ahead = 0
+            if isinstance(backend, TellsOfJobs):
+                backend.listen(JobListener(ending=partial(about_to_end, study), late=runner.late), over)
+                ahead = plan.workers
+            self._optimize(study, runner, plan.workers, ahead)
+            return self._ended(plan, self._summary(study, folder.path.name), folder, reporter)
+        finally:
+            reporter.close()
+
+    def _optimize(self, study: SearchStudy, runner: TrialRunner, workers: int, ahead: int) -> None:
+        runner.check_failures()
+        optimize(
+            study,
+            runner.objective,
+            trials=left_to_run(study, self._config.trials),
+            jobs=workers,
+            ahead=ahead,
+            lease=self._lease,
+            timeout=self._config.timeout_hours * 3600 or None,
+            stopping=lambda: bool(self.stopped),
+            failed=self._ending.fail,
+        )
+
+    def _ended(self, plan: Plan, summary: Summary, folder: RunFolder, reporter: Reporter) -> Summary:
+        try:
+            folder.write_summary(summary)
+        except SeedpodError as error:
+            self._ending.fail(error)
+        reporter.ended(plan, summary)
+        if self._ending.error is not None:
+            raise self._ending.error
+        return summary
+
+    def _aggregator_for(self, backend: TrialBackend) -> ConcurrentProgressAggregator:
+        price = FREE if backend.name == LocalBackend.name else self._price
+        return ConcurrentProgressAggregator(
+            at_once=backend.at_once,
+            backend=backend.name,
+            per_second=None if price is None else price.per_second,
+            limit=self._config.max_cost or None,
+        )
+
+    def _reporter_for(
+        self, backend: TrialBackend, folder: RunFolder, aggregator: ConcurrentProgressAggregator
+    ) -> Reporter:
+        return Reporter(
+            board=self._board,
+            clock=self._clock,
+            observer=self._observer,
+            callback=self._callback,
+            aggregator=aggregator,
+            events=EventLog(folder.events),
+            backend=backend,
+        )
+
+    def _summary(self, study: SearchStudy, run: str) -> Summary:
+        snapshot = self._board.snapshot()
+        ended = sum(snapshot.finished.values())
+        outcome = self.stopped or ("timeout" if self._config.timeout_hours and ended < snapshot.total else "done")
+        return summarize(
+            run,
+            outcome,
+            snapshot,
+            failures=self._board.failures(),
+            importances=importances(study),
+            ended_at=self._clock.now(),
+        )
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether another optimizer of a shared study lives; one on another machine is taken to."""
+    host, _, pid = owner.rpartition(":")
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
