@@ -1,5 +1,6 @@
 """One trial's way: asked for, started, run on a backend, recorded, and its value told."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from seedpod.errors import (
     TrialError,
     TrialPruned,
     TrialStopped,
+    TrialSuperseded,
 )
 from seedpod.events import Plan
 from seedpod.guarded import Guarded
@@ -22,11 +24,15 @@ from seedpod.money import Price
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import space_of, spec_of
 from seedpod.progress import ConcurrentProgressAggregator
+from seedpod.remote.view import LateJob
 from seedpod.reporting import Reporter
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.judging import Judge
-from seedpod.search.study import Trial, suggest
+from seedpod.search.study import SearchStudy, Trial, suggest
+from seedpod.tally import billed_seconds
 from seedpod.trial import ParamValue, Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, check_value
+
+log = logging.getLogger(__name__)
 
 
 class TrialRunner:
@@ -34,6 +40,7 @@ class TrialRunner:
 
     Args:
         plan: What the search does.
+        study: Knows which trials are ours.
         backend: Where its trials run.
         folder: Where their records go.
         board: Knows every trial's state.
@@ -49,6 +56,7 @@ class TrialRunner:
         self,
         *,
         plan: Plan,
+        study: SearchStudy,
         backend: TrialBackend,
         folder: RunFolder,
         board: TrialBoard,
@@ -62,6 +70,7 @@ class TrialRunner:
         self._config = plan.config
         self._data = plan.data
         self._space = space_of(plan)
+        self._study = study
         self._backend = backend
         self._folder = folder
         self._board = board
@@ -84,6 +93,12 @@ class TrialRunner:
         most = self._config.max_failures
         if most and self._board.snapshot().finished[Status.FAILED] >= most:
             self._ending.stop(f"{most} failed trials (max_failures)")
+
+    def late(self, job: LateJob) -> None:
+        """A job has outlived its trial: its cost counts, and nothing else."""
+        cost = 0.0 if self._price is None else self._price.cost({"billed_seconds": job.extra})
+        self._board.charge(cost)
+        self._reporter.late(job, cost)
 
     def _check_going(self) -> None:
         if self._overtime() and not self._ending.reason:
@@ -117,6 +132,10 @@ class TrialRunner:
         except (TrialError, TrialStopped) as caught:
             error, result = caught, _ended(spec, caught, self._backend.name, judge)
         result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
+        if not isinstance(error, TrialCancelled) and not self._study.has(spec.number):
+            self._reporter.late(_late_result(spec, result), 0.0)
+            error = _superseded(spec, result)
+            result = replace(_ended(spec, error, self._backend.name, judge), cost=result.cost)
         if isinstance(error, EndpointRefused | EndpointUnreachable):
             self._ending.fail(error)  # no trial would fare better
             error = TrialCancelled(error.message)
@@ -150,7 +169,7 @@ class TrialRunner:
     def _report(self, judge: Judge, progress: TrialProgress) -> None:
         if self._board.report(progress, self._clock.now()):
             self._reporter.progressed(progress)
-            judge.heard(progress.values)
+            judge.heard(progress.values, progress.attempt)
 
 
 def _check_number(result: TrialResult, spec: TrialSpec) -> None:
@@ -193,3 +212,30 @@ def _ended(spec: TrialSpec, error: TrialError | TrialStopped, backend: str, judg
         run=error.run,
         attempts=int(attempts),
     )
+
+
+def _late_result(spec: TrialSpec, result: TrialResult) -> LateJob:
+    """A result that came when somebody else had the trial; its cost counts with its trial, which is cancelled here."""
+    return LateJob(
+        trial=spec.number,
+        uid=spec.uid,
+        attempt=result.attempts,
+        job=str(result.run.get("job", "")),
+        worker=str(result.run.get("worker", "")),
+        state=str(result.status),
+        value=result.value,
+        seconds=billed_seconds(result.run),
+        extra=0.0,
+    )
+
+
+def _superseded(spec: TrialSpec, result: TrialResult) -> TrialSuperseded:
+    log.warning(
+        "trial %d came late: this optimizer was not heard of for so long that another one has taken it up; what it "
+        "brought changes nothing",
+        spec.number,
+    )
+    error = TrialSuperseded("another optimizer has taken it up")
+    error.run = dict(result.run)
+    error.backend = result.backend
+    return error

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from optuna import Trial
+from optuna.exceptions import UpdateFinishedTrialError
 
-from seedpod.errors import TrialPruned
+from seedpod.errors import TrialPruned, TrialSuperseded
+from seedpod.search.attempts import begin_again, report
 
 
 class Judge:
@@ -17,6 +19,7 @@ class Judge:
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
+        self._attempt = 1
         self._values: list[float | None] = []
 
     @property
@@ -29,19 +32,30 @@ class Judge:
         """Epochs that were judged."""
         return len(self._values)
 
-    def heard(self, values: Sequence[float | None]) -> None:
+    def heard(self, values: Sequence[float | None], attempt: int | None = None) -> None:
         """Judge the epochs that were not judged yet.
 
         Args:
             values: The objective after each epoch so far, from the first; an epoch without a number is not judged.
+            attempt: Whose epochs they are; what another attempt has shown counts no more. None is the latest.
 
         Raises:
             TrialPruned: The pruner ends the trial; ``epochs`` says where.
+            TrialSuperseded: Another optimizer of a shared study has ended the trial meanwhile.
         """
+        if attempt is not None and attempt != self._attempt:
+            begin_again(self._trial)
+            self._attempt, self._values = attempt, []
         for value in values[self.epochs :]:
             self._values.append(value)
-            if value is None:
-                continue
-            self._trial.report(value, self.epochs)
-            if self._trial.should_prune():
-                raise TrialPruned(f"pruned after epoch {self.epochs} at {value:.4f}")
+            if value is not None:
+                self._judge(value)
+
+    def _judge(self, value: float) -> None:
+        try:
+            report(self._trial, value, self.epochs)
+            hopeless = self._trial.should_prune()
+        except UpdateFinishedTrialError as error:
+            raise TrialSuperseded("another optimizer has ended it") from error
+        if hopeless:
+            raise TrialPruned(f"pruned after epoch {self.epochs} at {value:.4f}")
