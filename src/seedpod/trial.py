@@ -203,6 +203,7 @@ class TrialProgress:
         value: The objective after this epoch, in [0, 1]; None where it is not a finite number.
         metrics: Loss and accuracy, for training and validation, after this epoch; None where not finite.
         seconds: Training seconds so far.
+        values: The objective after every epoch so far, the first one first: whoever misses a report misses no epoch.
         attempt: Which try of the same spec this is, from 1.
         backend: Where it runs; told by the backend and not by the trainer, so it is never on the wire.
         worker: On which of its workers, told in the same way.
@@ -215,13 +216,14 @@ class TrialProgress:
     value: float | None
     metrics: Mapping[str, float | None]
     seconds: float
+    values: tuple[float | None, ...] = ()
     attempt: int = 1
     backend: str = ""
     worker: str = ""
 
     def to_wire(self) -> Wire:
         """The progress as plain JSON data."""
-        data = asdict(replace(self, metrics=finite(self.metrics)))
+        data = asdict(replace(self, metrics=finite(self.metrics))) | {"values": list(self.values)}
         return {"schema": SCHEMA} | {name: value for name, value in data.items() if name not in {"backend", "worker"}}
 
     @classmethod
@@ -236,6 +238,7 @@ class TrialProgress:
             value=read.unit_or_null("value"),
             metrics=read.metrics("metrics"),
             seconds=read.number("seconds", low=0.0),
+            values=read.curve("values"),
             attempt=read.integer("attempt", low=1),
         )
         read.finish()
@@ -432,6 +435,12 @@ class _Reader:
         if value is not None and (not _is_number(value) or not 0 <= value <= 1):
             self.refuse(name, value, "a number from 0 to 1, or null")
         return None if value is None else float(value)
+
+    def curve(self, name: str) -> tuple[float | None, ...]:
+        values = self.anything(name)
+        if not isinstance(values, list) or not all(x is None or _is_number(x) for x in values):
+            self.refuse(name, values, "a list of numbers and nulls")
+        return tuple(None if x is None else float(x) for x in values)
 
     def null(self, name: str) -> Any:
         value = self.anything(name)

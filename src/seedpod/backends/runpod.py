@@ -617,7 +617,9 @@ def _read_result(spec: TrialSpec, where: str, data: object) -> TrialResult:
     if result.number != spec.number:
         raise ContractMismatch(f"{where} answered for trial {result.number}, not {spec.number}.")
     if error is not None:
-        raise TrainingError(error.message, cause=error.cause, detail=error.detail)
+        failed = TrainingError(error.message, cause=error.cause, detail=error.detail)
+        failed.values = tuple(row.get(spec.objective) for row in result.history)
+        raise failed
     if result.status is not Status.COMPLETE:
         raise JobFailed(f"{where} answered with a trial that is {result.status}.")
     return result
