@@ -224,14 +224,16 @@ async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialRes
     Raises:
         asyncio.CancelledError: The endpoint cancelled the job; its process is being ended.
     """
+    values: list[float | None] = []
 
     def send(progress: TrialProgress) -> None:
+        values[:] = progress.values
         # The last epoch's progress would race with the result, and a progress that comes after it undoes it.
         if progress.epoch < progress.max_epochs:
             runpod.serverless.progress_update(job, progress.to_wire())
 
     place = _Place(job)
-    number = request.spec.number
+    spec = request.spec
     try:
         result = await worker().train(request, send, place.spare)
     except TrialCancelled as error:
@@ -239,7 +241,9 @@ async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialRes
         raise RuntimeError("the worker is shutting down") from error
     except (TrialError, ConfigError) as error:
         failure = error if isinstance(error, TrialError) else TrainingError(str(error), cause=Cause.DATA)
-        result = TrialResult.ended(number, Status.FAILED, failure)
+        # What was not polled in time: a pruner may have ended the trial before it failed.
+        rows = tuple({spec.objectives[0]: value} for value in values)
+        result = TrialResult.ended(spec.number, Status.FAILED, failure, epochs=len(rows), history=rows)
     finally:
         place.close()
     await asyncio.get_running_loop().run_in_executor(None, _drain_progress)

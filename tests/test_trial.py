@@ -63,6 +63,7 @@ PROGRESS_REFUSALS: Mapping[str, list[Any]] = {
     "epoch": NO_COUNT,
     "max_epochs": [*NO_COUNT, 0],
     "value": [x for x in NO_VALUE if x is not None],
+    "values": [None, 0.5, "x", {}, [0.5, "x"], [True], [float("nan")]],
     "metrics": NO_METRICS,
     "seconds": NO_NUMBER,
     "attempt": [*NO_COUNT, 0],

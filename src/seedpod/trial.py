@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -94,6 +95,29 @@ class TrialSpec:
     def uid(self) -> str:
         """16 hex digits: the SHA-256 of the wire form. Equal specs have equal uids, in any run and on any machine."""
         return hashlib.sha256(canonical_json(self.to_wire()).encode()).hexdigest()[:16]
+
+    def curve(
+        self, history: Sequence[Mapping[str, float | None]], *, fold_ended: bool = True
+    ) -> tuple[float | None, ...]:
+        """The first objective as it is told after each epoch: that of the epoch, or in cross-validation from the end of
+        the first fold on the mean of the folds that have ended. None where the end of the trial alone tells it.
+
+        Args:
+            history: The metrics of every epoch so far; ``fold`` says of which fold it is.
+            fold_ended: Whether the last epoch is the last of its fold.
+        """
+        first, told, bests = self.goals[0], list[float | None](), list[float]()
+        if not first.each_epoch:
+            return (None,) * len(history)
+        pick = max if first.better(1.0, 0.0) else min
+        for number, row in enumerate(history, 1):
+            fold = row.get("fold")
+            last = fold_ended if number == len(history) else history[number].get("fold") != fold
+            if fold is not None and last:
+                known = [each[first.name] for each in history[:number] if each.get("fold") == fold]
+                bests.append(pick(value for value in known if value is not None))
+            told.append(statistics.fmean(bests) if bests else row.get(first.name))
+        return tuple(told)
 
     def to_wire(self) -> Wire:
         """The spec as plain JSON data."""
@@ -229,6 +253,7 @@ class TrialProgress:
             the end of a fold, and until that of the next one, the mean of the folds that have ended.
         metrics: What the history has of this epoch; None where not finite.
         seconds: Training seconds so far.
+        values: ``value`` after every epoch so far, the first one first: whoever misses a report misses no epoch.
         attempt: Which try of the same spec this is, from 1.
         backend: Where it runs; told by the backend and not by the trainer, so it is never on the wire.
         worker: On which of its workers, told in the same way.
@@ -241,13 +266,14 @@ class TrialProgress:
     value: float | None
     metrics: Mapping[str, float | None]
     seconds: float
+    values: tuple[float | None, ...] = ()
     attempt: int = 1
     backend: str = ""
     worker: str = ""
 
     def to_wire(self) -> Wire:
         """The progress as plain JSON data."""
-        data = asdict(replace(self, metrics=finite(self.metrics)))
+        data = asdict(replace(self, metrics=finite(self.metrics))) | {"values": list(self.values)}
         return {"schema": SCHEMA} | {name: value for name, value in data.items() if name not in {"backend", "worker"}}
 
     @classmethod
@@ -262,6 +288,7 @@ class TrialProgress:
             value=read.number_or_null("value"),
             metrics=read.metrics("metrics"),
             seconds=read.number("seconds", low=0.0),
+            values=read.curve("values"),
             attempt=read.integer("attempt", low=1),
         )
         read.finish()
@@ -489,6 +516,12 @@ class _Reader:
         if not known or not value or len(set(value)) < len(value):
             self.refuse(name, value, f"a list of different ones of {', '.join(OBJECTIVES)}")
         return tuple(value)
+
+    def curve(self, name: str) -> tuple[float | None, ...]:
+        values = self.anything(name)
+        if not isinstance(values, list) or not all(x is None or _is_number(x) for x in values):
+            self.refuse(name, values, "a list of numbers and nulls")
+        return tuple(None if x is None else float(x) for x in values)
 
     def null(self, name: str) -> Any:
         value = self.anything(name)

@@ -628,7 +628,9 @@ def _read_result(spec: TrialSpec, where: str, data: object) -> TrialResult:
     if result.status is Status.PRUNED:  # by the trainer itself, as hopeless
         return result
     if error is not None:
-        raise TrainingError(error.message, cause=error.cause, detail=error.detail)
+        failed = TrainingError(error.message, cause=error.cause, detail=error.detail)
+        failed.values = spec.curve(result.history)
+        raise failed
     if result.status is not Status.COMPLETE:
         raise JobFailed(f"{where} answered with a trial that is {result.status}.")
     checked_values(spec, result)
