@@ -10,14 +10,16 @@ import samples
 from seedpod.board import TrialBoard
 from seedpod.dashboard.live import render, spark_line
 from seedpod.dashboard.terminal import Terminal, shows_live
-from seedpod.dashboard.wording import cost_line, endpoint_line, left_line
+from seedpod.dashboard.wording import cost_parts, endpoint_parts, laid_out, left_parts
 from seedpod.progress import AggregatedProgress, ConcurrentProgressAggregator
 from seedpod.remote.breaker import BreakerState, BreakerView
 from seedpod.remote.counters import GateCounters
 from seedpod.remote.policy import Operation
 from seedpod.remote.view import EndpointView
 from seedpod.remote.wire import EndpointHealth, JobCounts, WorkerCounts
+from seedpod.trial import ParamValue
 
+RUN: dict[str, ParamValue] = {"billed_seconds": 60.0, "execution_seconds": 60.0, "worker": "w", "queue_seconds": 20.0}
 VIEW = EndpointView(
     GateCounters.of(
         {(Operation.RUN, "sent"): 12, (Operation.STATUS, "sent"): 300, (Operation.STATUS, "retried"): 2},
@@ -33,7 +35,7 @@ def progress(running: int, ended: int = 5, view: EndpointView | None = VIEW) -> 
     board = TrialBoard(200, 0.0)
     for number in range(ended):
         board.start(samples.spec(number), 0.0)
-        result = replace(samples.complete(number, 0.9), seconds=60.0, run={"billed_seconds": 60.0}, cost=0.0186)
+        result = replace(samples.complete(number, 0.9), seconds=60.0, run=RUN, cost=0.0186)
         board.finish(samples.failed(number) if number == 1 else result, 64.0)
     for number in range(ended, ended + running):
         board.start(samples.spec(number, max_epochs=10), 64.0)
@@ -86,22 +88,32 @@ def test_row_of_a_trial(width: int) -> None:
 
 def test_head_says_the_search() -> None:
     """Bar, counts, best, time left with its range, money and endpoint are in the lines above the trials."""
-    text = "\n".join(drawn(progress(4), 120, 24))
+    text = "\n".join(drawn(progress(4), 130, 24))
     for part in ("5/200", "4 running", "1 failed", "best 0.9000 #0", "gone", "left (", "epochs/s", "USD so far"):
         assert part in text
     assert "limit 5" in text
-    assert "queue 3, workers 1 idle 1 starting 2 running, in flight 4/8, breaker closed" in text
-    assert "312 requests 2 retried" in text
+    assert "runpod breaker closed, workers: 1 idle, 1 starting, 2 running, 3 queued, 4 of 8 in flight" in text
+    assert "312 requests, 2 retried" in text
+
+
+def test_facts_go_on_below_on_a_narrow_terminal() -> None:
+    """At 80 columns nothing of endpoint and money is cut: they take a second line, and on a low terminal say less."""
+    lines = drawn(progress(4), 80, 24)
+    text = "\n".join(lines)
+    assert "\n       4 of 8 in flight, 312 requests, 2 retried\n" in text
+    assert "\n       besides up to " in text
+    assert "…" not in text
+    assert not [line for line in drawn(progress(4), 80, 12) if line.startswith("       ")]
 
 
 def test_what_is_not_known_is_said_so() -> None:
     """Before there is ground for it the time left is not known; a local search costs nothing and has no endpoint."""
     empty = ConcurrentProgressAggregator().aggregate(TrialBoard(5, 0.0).snapshot(), 2.0)
-    assert left_line(empty) == "time   2.0 s gone, time left not known yet"
-    assert cost_line(empty.costs) == "cost   0 USD on this machine"
+    assert laid_out("time", left_parts(empty), 80, 1) == ["time   2.0 s gone, time left not known yet"]
+    assert cost_parts(empty.costs) == ["0 USD on this machine"]
     assert len(drawn(empty, 80, 24)) == 3
-    assert "gpu=" in cost_line(replace(empty.costs, per_second=None))
-    assert "does not answer" in endpoint_line(replace(VIEW, health=None))
+    assert "gpu=" in cost_parts(replace(empty.costs, per_second=None))[0]
+    assert "does not answer" in endpoint_parts(replace(VIEW, health=None))
 
 
 @pytest.mark.parametrize(

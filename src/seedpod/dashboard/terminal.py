@@ -122,7 +122,7 @@ class Terminal(Observer):
 
     def _line(self, line: str, style: str = "", *, whole: bool = True) -> None:
         text = Text(line, style=_STYLES[style])
-        if whole:
-            self._console.print(text, soft_wrap=True)
+        if whole:  # for the reader of a terminal with its words whole, for other readers in one line
+            self._console.print(text, soft_wrap=not self._live)
         else:  # a line of the screen each; the whole is in the trial's record
             self._console.print(text, no_wrap=True, overflow="ellipsis")

@@ -15,7 +15,7 @@ from seedpod.errors import (
 )
 from seedpod.events import Plan
 from seedpod.guarded import Guarded
-from seedpod.money import Price
+from seedpod.money import Prices
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import space_of, spec_of
 from seedpod.progress import ConcurrentProgressAggregator
@@ -36,7 +36,7 @@ class TrialRunner:
         reporter: Is told what happens.
         aggregator: Knows what the search costs.
         ending: Whether it goes on.
-        price: What a second of a remote worker costs; None where nobody knows.
+        prices: What trials cost.
         clock: Tells the time.
         began: When the search began, for ``timeout_hours``.
     """
@@ -51,7 +51,7 @@ class TrialRunner:
         reporter: Reporter,
         aggregator: ConcurrentProgressAggregator,
         ending: Ending,
-        price: Price | None,
+        prices: Prices,
         clock: Clock,
         began: float,
     ) -> None:
@@ -64,7 +64,7 @@ class TrialRunner:
         self._reporter = reporter
         self._aggregator = aggregator
         self._ending = ending
-        self._price = price
+        self._prices = prices
         self._clock = clock
         self._began = began
         self._starting = Guarded([0])  # trials that were let start, one after the other
@@ -112,7 +112,7 @@ class TrialRunner:
             _check_number(result, spec)
         except (TrialError, TrialStopped) as caught:
             error, result = caught, _ended(spec.number, caught, self._backend.name)
-        result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
+        result = replace(result, cost=self._prices.cost(result.run))
         if isinstance(error, EndpointRefused | EndpointUnreachable):
             self._ending.fail(error)  # no trial would fare better
             error = TrialCancelled(error.message)
