@@ -2,23 +2,33 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 import samples
 from seedpod.board import TrialBoard
+from seedpod.config import OptimizationConfig
 from seedpod.dashboard.live import render, spark_line
-from seedpod.dashboard.terminal import Terminal, shows_live
+from seedpod.dashboard.terminal import Terminal, shows_live, why_not_live
 from seedpod.dashboard.wording import cost_parts, endpoint_parts, laid_out, left_parts
+from seedpod.events import Plan
 from seedpod.progress import AggregatedProgress, ConcurrentProgressAggregator
 from seedpod.remote.breaker import BreakerState, BreakerView
 from seedpod.remote.counters import GateCounters
 from seedpod.remote.policy import Operation
 from seedpod.remote.view import EndpointView
 from seedpod.remote.wire import EndpointHealth, JobCounts, WorkerCounts
+from seedpod.training.datasets import DatasetInfo
 from seedpod.trial import ParamValue
 
+PLAN = Plan(
+    OptimizationConfig(trials=9, local_workers=1),
+    DatasetInfo("digits", "f" * 16, (8, 8, 1), "uint8", 16.0, tuple("0123456789"), (143,) * 10, (36,) * 10),
+    Path("results/r"),
+    1,
+)
 RUN: dict[str, ParamValue] = {"billed_seconds": 60.0, "execution_seconds": 60.0, "worker": "w", "queue_seconds": 20.0}
 VIEW = EndpointView(
     GateCounters.of(
@@ -165,6 +175,29 @@ def test_where_it_is_live(environment: dict[str, str], encoding: str, live: bool
     """Live is for terminals that move, for eyes that want colour, and for encodings that have the characters."""
     assert shows_live(Tty(encoding), environment) == live
     assert not shows_live(io.StringIO(), environment)
+
+
+@pytest.mark.parametrize(
+    ("environment", "encoding", "why"),
+    [
+        ({"TERM": "xterm"}, "utf-8", ""),
+        ({"TERM": "xterm", "NO_COLOR": "1", "CI": "true"}, "utf-8", ""),
+        ({"TERM": "dumb"}, "utf-8", "TERM=dumb names no terminal"),
+        ({"TERM": "xterm"}, "cp1252", "the encoding cp1252 lacks"),
+    ],
+    ids=str,
+)
+def test_live_by_command(environment: dict[str, str], encoding: str, why: str) -> None:
+    """What is asked for by name is live also against NO_COLOR and CI; where it cannot be, one plain line says why."""
+    assert why_not_live(Tty(encoding), environment).startswith(why)
+    stream = Tty(encoding)
+    terminal = Terminal(stream, 2, mode="live", environment=environment)
+    terminal.began(PLAN)
+    terminal.updated(progress(4))
+    terminal.close()
+    text = stream.text()
+    assert ("\x1b" in text) == (not why)
+    assert [line.startswith(f"dashboard=live: {why}") for line in text.splitlines()[:2]] == [bool(why), False]
 
 
 @pytest.mark.parametrize("mode", ["plain", "none"])

@@ -23,17 +23,25 @@ _NEEDED = "▁█━─"  # characters of the dashboard; an encoding that lacks 
 _LEAST = 0.25  # seconds between two pictures
 
 
+def why_not_live(stream: TextIO, environment: Mapping[str, str]) -> str:
+    """Why ``stream`` cannot show the dashboard, in words; empty where it can."""
+    if not stream.isatty():
+        return "the output is no terminal"
+    term = environment.get("TERM", "")
+    if term.casefold() in {"", "dumb", "unknown"}:
+        return f"TERM={term} names no terminal whose cursor moves"
+    encoding = stream.encoding or "ascii"
+    try:
+        _NEEDED.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return f"the encoding {encoding} lacks its characters"
+    return ""
+
+
 def shows_live(stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Whether ``stream`` is a terminal that can show the dashboard, and whose user wants colours and movement."""
-    if not stream.isatty() or environment.get("TERM", "dumb").casefold() in {"dumb", "unknown"}:
-        return False
-    if environment.get("NO_COLOR") or environment.get("CI"):
-        return False
-    try:
-        _NEEDED.encode(stream.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    wanted = not environment.get("NO_COLOR") and not environment.get("CI")
+    return wanted and not why_not_live(stream, environment)
 
 
 class Terminal(Observer):
@@ -56,10 +64,10 @@ class Terminal(Observer):
         environment: Mapping[str, str] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        can = shows_live(stream, os.environ if environment is None else environment)
-        self._live = can if mode == "auto" else mode == "live" and stream.isatty()
+        environment = os.environ if environment is None else environment
+        self._missing = why_not_live(stream, environment) if mode == "live" else ""
+        self._live = not self._missing if mode == "live" else mode == "auto" and shows_live(stream, environment)
         self._quiet = mode == "none"
-        self._fallen_back = mode == "live" and not self._live
         self._cores = cores
         self._clock = clock or SystemClock()
         self._drawn = Guarded([float("-inf")])
@@ -78,8 +86,8 @@ class Terminal(Observer):
 
     def began(self, plan: Plan) -> None:
         """See Observer."""
-        if self._fallen_back:
-            self._line("dashboard=live: the output is no terminal, so there are lines alone")
+        if self._missing:
+            self._line(f"dashboard=live: {self._missing}, so there are plain lines")
         if not self._quiet:
             for line in plan_lines(plan, self._cores):
                 self._line(line)
