@@ -3,8 +3,8 @@
     python benchmarks/dashboard_overhead.py [rounds]
 
 12 trials, two at a time, in real trainer processes, with epochs of a quarter of a second that train nothing. Two
-measures: wall time, which on a shared machine is mostly noise, and the CPU seconds of the optimizer's own process, which
-are not. The overhead is what ``live`` takes more, as a share of the wall time of ``none``.
+measures: wall time, which on a shared machine is mostly noise, and the CPU seconds of the optimizer's own process,
+which are not. The overhead is what ``live`` takes more, as a share of the wall time of ``none``.
 """
 
 import fcntl
@@ -94,9 +94,7 @@ def _drain(descriptor: int) -> None:
 def main(rounds: int) -> None:
     """Print each round and the medians."""
     print(f"{TRIALS} trials, {WORKERS} at a time, epochs of {PAUSE:g} s, terminal of {COLUMNS}x{LINES}")
-    print(
-        f"{'round':>6}{'none, s':>10}{'live, s':>10}{'wall more':>11}{'none, CPU s':>13}{'live, CPU s':>13}{'CPU more':>10}"
-    )
+    print(f"{'round':>6}{'none, s':>10}{'live, s':>10}{'more':>9}{'none, CPU s':>13}{'live, CPU s':>13}{'more':>9}")
     shares: list[tuple[float, float]] = []
     for number in range(rounds):
         order = ("none", "live") if number % 2 == 0 else ("live", "none")
@@ -105,8 +103,8 @@ def main(rounds: int) -> None:
         more = tuple((live[what] - none[what]) / none["wall"] for what in ("wall", "cpu"))
         shares.append((more[0], more[1]))
         print(
-            f"{number + 1:>6}{none['wall']:>10.2f}{live['wall']:>10.2f}{more[0]:>11.2%}"
-            f"{none['cpu']:>13.3f}{live['cpu']:>13.3f}{more[1]:>10.2%}",
+            f"{number + 1:>6}{none['wall']:>10.2f}{live['wall']:>10.2f}{more[0]:>9.2%}"
+            f"{none['cpu']:>13.3f}{live['cpu']:>13.3f}{more[1]:>9.2%}",
             flush=True,
         )
     for name, each in zip(("wall time", "CPU time"), zip(*shares, strict=True), strict=True):
