@@ -11,7 +11,7 @@ import samples
 from seedpod.board import TrialBoard
 from seedpod.config import OptimizationConfig
 from seedpod.dashboard.live import render, spark_line
-from seedpod.dashboard.terminal import Terminal, shows_live, why_not_live
+from seedpod.dashboard.terminal import Terminal, cleared, shows_live, why_not_live
 from seedpod.dashboard.wording import cost_parts, endpoint_parts, laid_out, left_parts
 from seedpod.events import Plan
 from seedpod.progress import AggregatedProgress, ConcurrentProgressAggregator
@@ -99,7 +99,7 @@ def test_row_of_a_trial(width: int) -> None:
 def test_head_says_the_search() -> None:
     """Bar, counts, best, time left with its range, money and endpoint are in the lines above the trials."""
     text = "\n".join(drawn(progress(4), 130, 24))
-    for part in ("5/200", "4 running", "1 failed", "best 0.9000 #0", "gone", "left (", "epochs/s", "USD so far"):
+    for part in ("5/200", "4 running", "1 failed", "best 0.9000 #0", "gone", "left, between", "epochs/s", "USD so far"):
         assert part in text
     assert "limit 5" in text
     assert "runpod breaker closed, workers: 1 idle, 1 starting, 2 running, 3 queued, 4 of 8 in flight" in text
@@ -120,6 +120,8 @@ def test_what_is_not_known_is_said_so() -> None:
     """Before there is ground for it the time left is not known; a local search costs nothing and has no endpoint."""
     empty = ConcurrentProgressAggregator().aggregate(TrialBoard(5, 0.0).snapshot(), 2.0)
     assert laid_out("time", left_parts(empty), 80, 1) == ["time   2.0 s gone, time left not known yet"]
+    assert laid_out("x", ["12345", "much longer", "67"], 16, 1) == ["x      12345"]
+    assert laid_out("x", ["12345", "longer", "67"], 17, 2) == ["x      12345", "       longer, 67"]
     assert cost_parts(empty.costs) == ["0 USD on this machine"]
     assert len(drawn(empty, 80, 24)) == 3
     assert "gpu=" in cost_parts(replace(empty.costs, per_second=None))[0]
@@ -198,6 +200,21 @@ def test_live_by_command(environment: dict[str, str], encoding: str, why: str) -
     text = stream.text()
     assert ("\x1b" in text) == (not why)
     assert [line.startswith(f"dashboard=live: {why}") for line in text.splitlines()[:2]] == [bool(why), False]
+
+
+@pytest.mark.parametrize(
+    ("lines", "width", "sequence"),
+    [
+        ((80, 80, 40), 80, ""),
+        ((), 80, ""),
+        ((80, 80, 40), 60, "\r\x1b[4A\x1b[J\x1b[2B"),
+        ((160, 0, 100), 80, "\r\x1b[4A\x1b[J\x1b[2B"),
+        ((100,), 80, "\r\x1b[1A\x1b[J"),
+    ],
+)
+def test_a_narrower_terminal_keeps_no_remains(lines: tuple[int, ...], width: int, sequence: str) -> None:
+    """A picture whose lines the terminal has wrapped is wiped out over all the rows that it has now."""
+    assert cleared(lines, width) == sequence
 
 
 @pytest.mark.parametrize("mode", ["plain", "none"])

@@ -96,10 +96,11 @@ def board_of(total: int, *started: int) -> TrialBoard:
 
 
 def test_unknown_until_there_is_ground() -> None:
-    """Before the first epoch nothing is said; after it there is an estimate from that trial's own pace."""
+    """Nothing is said before a second epoch, for the first one compiles; then by that trial's own pace."""
     board = board_of(1, 0)
     assert outlook(board.snapshot(), 5.0, 1) is None
     board.report(replace(samples.PROGRESS, number=0, epoch=1, sequence=1, seconds=2.0), 2.0)
+    assert outlook(board.snapshot(), 2.0, 1) is None
     board.report(replace(samples.PROGRESS, number=0, epoch=2, sequence=2, seconds=3.0), 3.0)
     ahead = outlook(board.snapshot(), 3.0, 1)
     assert ahead is not None

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import RenderableType
 from rich.text import Text
 
 from seedpod.dashboard.wording import cost_parts, duration, endpoint_parts, laid_out, left_parts, standing_line
@@ -15,7 +14,7 @@ _WORKER = 8  # last characters of a worker's id that are shown
 _FEWEST_ROWS = 1
 
 
-def render(progress: AggregatedProgress, width: int, height: int) -> RenderableType:
+def render(progress: AggregatedProgress, width: int, height: int) -> Text:
     """The dashboard for a terminal of this size, at most ``height`` - 1 lines.
 
     Lines of text with columns of fixed width: rich's tables would measure every cell of every picture, for ten times

@@ -2,9 +2,11 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -21,6 +23,31 @@ from seedpod.trial import Status
 _STYLES = {"good": "bold green", "bad": "red", "": ""}
 _NEEDED = "▁█━─"  # characters of the dashboard; an encoding that lacks them gets plain lines
 _LEAST = 0.25  # seconds between two pictures
+
+
+@dataclass(slots=True)
+class _Drawn:
+    """The latest picture: when, for how many columns, and how long its lines are."""
+
+    at: float = float("-inf")
+    width: int = 0
+    lines: tuple[int, ...] = ()
+
+
+def cleared(lines: Sequence[int], width: int) -> str:
+    """What wipes a picture out after its terminal has become narrower, and goes back to where its last line began.
+
+    The terminal has wrapped its long lines, so that it is higher than whoever draws over it believes.
+
+    Args:
+        lines: The lengths of its lines; the cursor is on the last one.
+        width: Columns now; wider than every line where nothing was wrapped.
+    """
+    rows = sum(max(1, -(-length // width)) for length in lines)
+    if rows <= len(lines):
+        return ""
+    down = f"\x1b[{len(lines) - 1}B" if len(lines) > 1 else ""
+    return f"\r\x1b[{rows - 1}A\x1b[J{down}"
 
 
 def why_not_live(stream: TextIO, environment: Mapping[str, str]) -> str:
@@ -70,7 +97,7 @@ class Terminal(Observer):
         self._quiet = mode == "none"
         self._cores = cores
         self._clock = clock or SystemClock()
-        self._drawn = Guarded([float("-inf")])
+        self._drawn = Guarded(_Drawn())
         self._console = Console(
             file=stream,
             highlight=False,
@@ -100,10 +127,15 @@ class Terminal(Observer):
             return
         now = self._clock.now()
         with self._drawn.locked() as drawn:
-            due = now - drawn[0] >= _LEAST or progress.ended == progress.total
-            drawn[0] = now if due else drawn[0]
+            due = now - drawn.at >= _LEAST or progress.ended == progress.total
+            drawn.at = now if due else drawn.at
         if due:
-            self._picture.update(render(progress, *self._console.size), refresh=True)
+            self._clear_wrapped()
+            width, height = self._console.size
+            picture = render(progress, width, height)
+            with self._drawn.locked() as drawn:
+                drawn.width, drawn.lines = width, tuple(map(cell_len, picture.plain.split("\n")))
+            self._picture.update(picture, refresh=True)
 
     def finished(self, trial: FinishedTrial, snapshot: Snapshot) -> None:
         """See Observer."""
@@ -128,7 +160,18 @@ class Terminal(Observer):
         """Take the dashboard away."""
         self._picture.stop()
 
+    def _clear_wrapped(self) -> None:
+        """Wipe the picture out where the terminal has become narrower since it was drawn."""
+        width = self._console.size.width
+        with self._drawn.locked() as drawn:
+            sequence = cleared(drawn.lines, width) if width < drawn.width else ""
+            drawn.width = width
+        if sequence:
+            self._console.file.write(sequence)
+
     def _line(self, line: str, style: str = "", *, whole: bool = True) -> None:
+        if self._live and self._picture.is_started:
+            self._clear_wrapped()
         text = Text(line, style=_STYLES[style])
         if whole:  # for the reader of a terminal with its words whole, for other readers in one line
             self._console.print(text, soft_wrap=not self._live)

@@ -69,7 +69,7 @@ def left_parts(progress: AggregatedProgress) -> list[str]:
         parts.append("time left not known yet")
     elif progress.queued or progress.running:
         low, high = duration(progress.remaining_low), duration(progress.remaining_high)
-        parts.append(f"about {duration(progress.remaining)} left ({low} to {high})")
+        parts += [f"about {duration(progress.remaining)} left", f"between {low} and {high}"]
     if progress.epochs_per_second:
         parts.append(f"{_pace(progress.epochs_per_second)} epochs/s")
     return parts
@@ -122,6 +122,8 @@ def laid_out(head: str, parts: Sequence[str], width: int, most: int) -> list[str
             lines[-1] += f", {part}"
         elif len(lines) < most:
             lines.append(f"{'':<7}{part}")
+        else:
+            break
     return lines
 
 
