@@ -57,7 +57,7 @@ class EventLog:
         """A search is over."""
         best = None if summary.best is None else summary.best.spec.number
         facts = {"outcome": summary.outcome, "trials": dict(summary.trials), "best": best, "spent": summary.cost}
-        facts |= {"starts": summary.starts, "idle": summary.idle}
+        facts |= {"starts": summary.starts, "idle": summary.idle, "unpriced": summary.unpriced}
         self._write("search_ended", at, facts)
 
     def stopping(self, at: float, reason: str) -> None:
