@@ -27,6 +27,8 @@ from seedpod.trial import (
     probe_wire,
 )
 
+pytestmark = pytest.mark.processes
+
 TESTS = Path(__file__).parents[1]
 STAND_IN = {"SEEDPOD_TRAINER": "stand_in_trainers:make", "PYTHONPATH": str(TESTS)}
 
@@ -37,7 +39,7 @@ def request(
     spec = TrialSpec(
         number=number,
         dataset="digits",
-        fingerprint="f",
+        fingerprint="f" * 16,
         params=params,
         seed=42 + number,
         split_seed=42,
@@ -147,6 +149,7 @@ def changed(path: str, value: Any) -> Any:
 INVALID: list[tuple[str, Any]] = [
     ("schema", 2),
     ("uid", 7),
+    ("uid", "0123456789abcdef"),
     ("attempt", 0),
     ("time_limit", "long"),
     ("spec", ...),
@@ -159,11 +162,16 @@ INVALID: list[tuple[str, Any]] = [
     ("spec.params", {"do": ["train"]}),
     ("spec.seed", 2**32),
     ("spec.split_seed", 1.5),
+    ("spec.fingerprint", "0123"),
+    ("spec.params", {"x" * 300: 1}),
     ("spec.objective", ...),
+    ("spec.objective", "val_acuracy"),
     ("spec.max_epochs", True),
+    ("spec.max_epochs", 1001),
     ("spec.min_epochs", 0),
-    ("spec.validation_split", 2.0),
+    ("spec.validation_split", 0.9),
     ("spec.max_parameters", None),
+    ("spec.max_seconds", 1e9),
     ("spec.max_seconds", -1.0),
     ("spec.code", "print()"),
 ]
