@@ -228,7 +228,10 @@ class OptimizationConfig:
         default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once")
     )
     gpu: str = field(
-        default="", metadata=about(RUNPOD, Text(), "the endpoint's GPU, such as 4090, for what its trials cost")
+        default="",
+        metadata=about(
+            RUNPOD, Text(), "the endpoint's GPU, such as 4090, for what its trials cost; '' is what its workers tell"
+        ),
     )
     gpu_price_per_second: float = field(
         default=0.0,
@@ -236,7 +239,11 @@ class OptimizationConfig:
     )
     max_cost: float = field(
         default=0.0,
-        metadata=about(RUNPOD, Number(0, 1_000_000, "USD"), "no trial starts that would pass this; 0 is no limit"),
+        metadata=about(
+            RUNPOD,
+            Number(0, 1_000_000, "USD"),
+            "no trial starts that would pass this, starts and idle included; 0 is no limit",
+        ),
     )
     dashboard: str = field(
         default="auto",

@@ -14,7 +14,7 @@ from seedpod.clock import Clock, SystemClock
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import Cause, ConfigError, EndpointRefused, EndpointUnreachable, SeedpodError, TrialError
 from seedpod.events import Observer, Plan, Summary, summarize
-from seedpod.money import FREE, estimate_before, price_of
+from seedpod.money import FREE, Prices, estimate_before, price_of
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import lag_of, local_workers, spec_of
 from seedpod.optimizer.running import TrialRunner
@@ -229,7 +229,7 @@ class ModelOptimizer:
             reporter=reporter,
             aggregator=aggregator,
             ending=self._ending,
-            price=self._price,
+            prices=Prices(self._price),
             clock=self._clock,
             began=self._began,
         )

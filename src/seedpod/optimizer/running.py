@@ -20,7 +20,7 @@ from seedpod.errors import (
 )
 from seedpod.events import Plan
 from seedpod.guarded import Guarded
-from seedpod.money import Price
+from seedpod.money import Prices
 from seedpod.objectives import Objective
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import space_of, spec_of
@@ -48,7 +48,7 @@ class TrialRunner:
         reporter: Is told what happens.
         aggregator: Knows what the search costs.
         ending: Whether it goes on.
-        price: What a second of a remote worker costs; None where nobody knows.
+        prices: What trials cost.
         clock: Tells the time.
         began: When the search began, for ``timeout_hours``.
     """
@@ -64,7 +64,7 @@ class TrialRunner:
         reporter: Reporter,
         aggregator: ConcurrentProgressAggregator,
         ending: Ending,
-        price: Price | None,
+        prices: Prices,
         clock: Clock,
         began: float,
     ) -> None:
@@ -78,7 +78,7 @@ class TrialRunner:
         self._reporter = reporter
         self._aggregator = aggregator
         self._ending = ending
-        self._price = price
+        self._prices = prices
         self._clock = clock
         self._began = began
         self._starting = Guarded([0])  # trials that were let start, one after the other
@@ -97,8 +97,8 @@ class TrialRunner:
 
     def late(self, job: LateJob) -> None:
         """A job has outlived its trial: its cost counts, and nothing else."""
-        cost = 0.0 if self._price is None else self._price.cost({"billed_seconds": job.extra})
-        self._board.charge(cost)
+        cost = self._prices.cost({"billed_seconds": job.extra})
+        self._board.charge(cost or 0.0)
         self._reporter.late(job, cost)
 
     def _check_going(self) -> None:
@@ -132,7 +132,7 @@ class TrialRunner:
             result = self._judged(spec, judge)
         except (TrialError, TrialStopped) as caught:
             error, result = caught, _ended(spec, caught, self._backend.name, judge)
-        result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
+        result = replace(result, cost=self._prices.cost(result.run))
         if not isinstance(error, TrialCancelled) and not self._study.has(spec.number):
             self._reporter.late(_late_result(spec, result), 0.0)
             error = _superseded(spec, result)
