@@ -37,6 +37,8 @@ HOMES = {
     "torch": {"training"},
     "sklearn": {"training"},
     "rich": {"dashboard"},
+    "aiohttp": {"endpoint", "dashboard"},
+    "plotly": {"dashboard"},
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "allocate_lock"}
 # asyncio.Event is no lock: it wakes a task of the same thread, and Guarded, which blocks, cannot stand in for it.

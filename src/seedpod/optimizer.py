@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -195,6 +196,15 @@ class ModelOptimizer:
     def stop(self, reason: str) -> None:
         """End the search in order: no new trials, running ones cancelled, results saved. Safe from any thread."""
         self._end(reason)
+
+    def importances(self) -> Mapping[str, float]:
+        """Share of each hyperparameter in the value so far, largest first; empty where that is not known.
+
+        Safe from any thread while the search runs; takes the longer the more trials there are.
+        """
+        with self._ending.locked() as ending:
+            study = ending.study
+        return {} if study is None else importances(study)
 
     @property
     def stopped(self) -> str:
