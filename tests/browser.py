@@ -31,6 +31,10 @@ _OPTIONS = (
 _AWAY = ("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING", "net::ERR_CONNECTION_RESET")
 
 
+class Refused(Exception):
+    """The browser did not do what it was told: a script raised, or its page has just gone."""
+
+
 class Browser:
     """One browser with one page. A context manager; for one thread.
 
@@ -88,7 +92,8 @@ class Browser:
         while True:
             answer = self._read()
             if answer.get("id") == self._calls:
-                assert "error" not in answer, answer["error"]
+                if "error" in answer:
+                    raise Refused(answer["error"])
                 result: dict[str, Any] = answer["result"]
                 return result
             self._note(answer)
@@ -99,20 +104,29 @@ class Browser:
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        if "exceptionDetails" in answer:
+            raise Refused(answer["exceptionDetails"])
         return answer["result"].get("value")
 
     def until(self, condition: str, seconds: float = 60.0) -> Any:
-        """Wait until a JavaScript expression is truthy; its value."""
+        """Wait until a JavaScript expression is truthy, also over a page that is still loading; its value."""
         end = time.monotonic() + seconds
-        while not (value := self.run(condition)):
-            assert time.monotonic() < end, f"{condition} did not become true; the page says {self.text()[:2000]}"
+        while True:
+            try:
+                value: Any = self.run(condition)
+            except Refused as refused:
+                value, said = None, str(refused)
+            else:
+                said = "" if value else self.text()[:2000]
+            if value:
+                return value
+            assert time.monotonic() < end, f"{condition} did not become true: {said}"
             time.sleep(0.05)
-        return value
 
     def text(self, selector: str = "body") -> str:
         """What a user reads in the first element of that kind."""
-        return str(self.run(f"(document.querySelector({json.dumps(selector)}) || {{}}).innerText || ''"))
+        read = f"(document.querySelector({json.dumps(selector)}) || {{}}).innerText || ''"
+        return str(self.run(read)).strip()
 
     def size(self, width: int, height: int, *, phone: bool = False) -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)

@@ -4,7 +4,7 @@ import importlib.util
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +29,9 @@ _LOOK = 2.0  # seconds between two looks at whether importances are due
 _SHARE = 20  # importances are computed no longer than one part in so many of the time
 
 
-def require_web() -> None:
-    """Raise ConfigError with the command to install them, where a package of the page is missing."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+def require_web(packages: Sequence[str] = _NEEDED) -> None:
+    """Raise ConfigError with the command to install them, where one of the packages is missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"dashboard=web needs {' and '.join(missing)}, not installed in {sys.prefix}. Install with: "
