@@ -204,7 +204,7 @@ class ModelOptimizer:
         """
         with self._ending.locked() as ending:
             study = ending.study
-        return {} if study is None else importances(study)
+        return {} if study is None else importances(study, so_far=True)
 
     @property
     def stopped(self) -> str:

@@ -2,16 +2,19 @@
 
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import pytest
 
 import samples
 from browser import Browser, needs_chromium
-from command_rig import start
+from command_rig import eventually, start
 from seedpod.board import FinishedTrial
 from seedpod.errors import Cause
 from seedpod.remote.breaker import BreakerState, BreakerView
@@ -60,7 +63,7 @@ def started(folder: Path, cache: Path, trials: int) -> tuple["subprocess.Popen[s
     """A search of short trials with its page, and the page's address."""
     process = start(
         *("dashboard=web", "run_name=r", f"trials={trials}", "local_workers=2", f"cache_dir={cache}"),
-        *("max_epochs_per_trial=5", "sampler=random", "max_parameters=60000"),
+        *("max_epochs_per_trial=4", "sampler=random", "max_parameters=60000"),
         cwd=folder,
     )
     assert process.stdout is not None
@@ -75,7 +78,7 @@ def test_real_search_and_its_restart(browser: Browser, tmp_path: Path, digits_ca
     """A trial appears and its curve grows. The optimizer is killed and starts again under the same name: the page goes
     on by itself, sees the search end, and still shows it when the optimizer has gone.
     """
-    process, url = started(tmp_path, digits_cache, 5)
+    process, url = started(tmp_path, digits_cache, 4)
     try:
         browser.open(url)
         browser.until("document.querySelector('#running tbody').innerText.includes('#0')")
@@ -87,7 +90,7 @@ def test_real_search_and_its_restart(browser: Browser, tmp_path: Path, digits_ca
         browser.until(f"{STATUS} === 'away'")
         assert "goes on by itself" in browser.text("#status")
         before = browser.run(ROWS)
-        process, again = started(tmp_path, digits_cache, 5)
+        process, again = started(tmp_path, digits_cache, 4)
         assert again == url
         browser.until(f"{STATUS} === 'running'")
         assert browser.run(ROWS) >= before
@@ -99,8 +102,8 @@ def test_real_search_and_its_restart(browser: Browser, tmp_path: Path, digits_ca
             process.kill()
             process.communicate()
     assert browser.text("#status").startswith("Done after")
-    assert browser.text("#ended") == "5"
-    assert browser.run(ROWS) == 5
+    assert browser.text("#ended") == "4"
+    assert browser.run(ROWS) == 4
     assert "too large" in browser.text("#trials")
     browser.until("(document.getElementById('mattered').data ?? []).length === 1")
     browser.until("(document.getElementById('tried').data ?? []).length > 1")
@@ -257,6 +260,37 @@ def test_end_of_a_search_stays(browser: Browser, tmp_path: Path) -> None:
     assert browser.text("#status") == "Stopped by max_cost after 2.0 s"
     assert browser.text("#best") == "0.5000"
     browser.until("(document.getElementById('mattered').data ?? []).length === 1")
+
+
+class Impostor(BaseHTTPRequestHandler):
+    """Another user's server at the port of a search that is away."""
+
+    heard: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.heard.append(self.path + str(self.headers))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"00" * 32)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_token_is_not_told_to_whoever_takes_the_port(browser: Browser, tmp_path: Path) -> None:
+    """While its search is away, a page asks who is there before it tells the token; and it finds the search again."""
+    with searching(tmp_path) as search:
+        shown(browser, search)
+        url = search.url
+    port, token = urlsplit(url).port, url.rpartition("=")[2]
+    with ThreadingHTTPServer(("127.0.0.1", port or 0), Impostor) as server:
+        threading.Thread(target=server.serve_forever).start()
+        assert eventually(lambda: len(Impostor.heard) > 1)
+        server.shutdown()
+    assert not [heard for heard in Impostor.heard if token in heard]
+    with searching(tmp_path) as search:
+        assert search.url == url
+        browser.until(f"{STATUS} === 'running'")
 
 
 def test_page_without_the_token_is_none(browser: Browser, tmp_path: Path) -> None:

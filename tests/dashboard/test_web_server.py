@@ -1,5 +1,6 @@
 """The page's server: who is told what, and who delays whom."""
 
+import hmac
 import logging
 import socket
 import threading
@@ -49,6 +50,15 @@ def test_token_in_the_address_or_as_bearer(tmp_path: Path) -> None:
         assert get(search.url, "/metrics", "", Authorization=f"bearer  {token} ").status == 200
         assert get(search.url, "/metrics", token, Authorization="Bearer wrong").status == 403
         assert get(search.url, "/metrics", "", Authorization=f"Basic {token}").status == 403
+
+
+def test_server_proves_that_it_knows_the_token(tmp_path: Path) -> None:
+    """Who has the token can tell this server from another one without telling it; the proof is of one text alone."""
+    with searching(tmp_path) as search:
+        token = search.url.rpartition("=")[2]
+        answer = get(search.url, "/proof", "&nonce=abc")
+        assert answer.body == hmac.new(token.encode(), b"abc", "sha256").hexdigest()
+        assert get(search.url, "/proof", "&nonce=abd").body != answer.body
 
 
 def test_page_asks_nobody_else_and_tells_no_referrer(tmp_path: Path) -> None:

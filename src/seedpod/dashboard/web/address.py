@@ -67,7 +67,7 @@ def settle(folder: Path, asked: socket.socket | None) -> tuple[socket.socket, st
     kept = _read(folder / KEPT)
     bound = asked or _bind_kept(kept)
     port = int(bound.getsockname()[1])
-    # A page that is still open asks at the old port for its search, and tells the token to whoever listens there now.
+    # Who reloads an open page tells the token to whoever listens at the old port now.
     token = kept.token if kept is not None and kept.port == port else secrets.token_urlsafe(32)
     try:
         _write(folder / KEPT, Kept(port, token))

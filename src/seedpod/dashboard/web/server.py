@@ -102,6 +102,7 @@ class Server:
                 web.get("/", self._page),
                 web.get("/events", self._events),
                 web.get("/metrics", self._metrics),
+                web.get("/proof", self._proof),
                 web.get("/assets/{name}", self._asset),
             ]
         )
@@ -123,8 +124,8 @@ class Server:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Nothing but the assets, which tell nothing of the search, goes to one without the token."""
-        if request.path.startswith("/assets/") or self._knows_token(request):
+        """Nothing that tells of the search goes to one without the token."""
+        if request.path.startswith("/assets/") or request.path == "/proof" or self._knows_token(request):
             return await handler(request)
         return web.Response(status=403, text=_NO_TOKEN)
 
@@ -142,6 +143,11 @@ class Server:
         if path is None:
             raise web.HTTPNotFound
         return web.FileResponse(path, headers={"Content-Type": f"{_TYPES[path.suffix]}; charset=utf-8"})
+
+    async def _proof(self, request: web.Request) -> web.StreamResponse:
+        """Show that this server knows the token, to a page that has lost its search and will not tell it to anybody."""
+        nonce = request.query.get("nonce", "")[:100].encode("utf-8", "replace")
+        return web.Response(text=hmac.new(self._token, nonce, "sha256").hexdigest())
 
     async def _metrics(self, _request: web.Request) -> web.StreamResponse:
         text = exposition(self._state.plan, *self._state.latest)

@@ -71,9 +71,10 @@ class _State:
     steps: int = 0
     best_curve: Facts | None = None
 
-    def take_in(self, trial: FinishedTrial) -> None:
+    def take_in(self, trial: FinishedTrial, *, row: bool = True) -> None:
         self.ended += 1
-        self.rows.append(trial_facts(trial, self.ended))
+        if row:
+            self.rows.append(trial_facts(trial, self.ended))
         value = trial.result.value
         if trial.result.status is not Status.COMPLETE or value is None:
             return
@@ -97,8 +98,9 @@ class PageState:
         self.plan = plan
         self._plan_facts = plan_facts(plan)
         state = _State()
-        for trial in sorted(earlier, key=lambda trial: trial.ended_at):
-            state.take_in(trial)
+        ordered = sorted(earlier, key=lambda trial: trial.ended_at)
+        for place, trial in enumerate(ordered, KEPT - len(ordered)):
+            state.take_in(trial, row=place >= 0)
         self._guarded = Guarded(state)
 
     def progressed(self, snapshot: Snapshot) -> None:

@@ -2,6 +2,7 @@
 
 import { short, value } from "./format.js";
 
+const MANY = 100; // points above which they are drawn smaller
 const LABELLED = 8; // curves up to which each carries its name
 const LIGHT = ["#1d5fbf", "#b4560d", "#7a3fb0", "#0f7b7b", "#b02a5b", "#5b6b13", "#3a4a9f", "#8a5300"];
 const DARK = ["#82b4ff", "#f3a261", "#c79bf2", "#5fd0cf", "#f58ab3", "#b9cc5e", "#a5b1f5", "#f0b357"];
@@ -101,7 +102,7 @@ export function drawHistory(store) {
       y: complete.map((trial) => trial.value),
       text: complete.map((trial) => `#${trial.number}`),
       mode: "markers",
-      marker: { color: css("--muted"), size: 6, opacity: 0.55 },
+      marker: { color: css("--muted"), size: complete.length > MANY ? 4 : 6, opacity: complete.length > MANY ? 0.25 : 0.55 },
       hovertemplate: "%{text}: %{y:.4f}<extra></extra>",
     });
   }
@@ -124,7 +125,7 @@ export function drawHistory(store) {
       text: failed.map((trial) => `#${trial.number} failed: ${trial.cause}`),
       yaxis: "y2",
       mode: "markers",
-      marker: { color: css("--bad"), size: 8, symbol: "x-thin", line: { color: css("--bad"), width: 2 } },
+      marker: { color: css("--bad"), size: failed.length > MANY ? 4 : 8, symbol: "x-thin", line: { color: css("--bad"), width: failed.length > MANY ? 1 : 2 } },
       hovertemplate: "%{text}<extra></extra>",
     });
   }
@@ -161,14 +162,17 @@ export function drawImportances(store) {
   });
 }
 
+const LINES = 240; // drawn at most: the best ones, and others of every rank
+const BEST = 40;
 const BINS = 6; // shades of lines, by rank
 const BENT = 8; // a numeric axis that spans this many times its low end is logarithmic
 
 export function drawTried(store) {
   const complete = store.latest.filter((trial) => trial.value !== null).sort((one, other) => one.value - other.value);
   const axes = complete.length ? axesOf(complete) : [];
+  const drawn = sampled(complete);
   document.getElementById("tried").style.minWidth = `${60 * axes.length}px`; // narrower screens scroll
-  const traces = axes.length ? lines(complete, axes) : [];
+  const traces = axes.length ? lines(drawn, axes) : [];
   draw("tried", traces, {
     xaxis: { visible: false, range: [-0.6, axes.length - 0.4] },
     yaxis: { visible: false, range: [-0.06, 1.04] },
@@ -178,12 +182,21 @@ export function drawTried(store) {
   });
 }
 
+function sampled(complete) {
+  if (complete.length <= LINES) return complete;
+  const rest = complete.length - BEST;
+  const step = rest / (LINES - BEST);
+  const spread = Array.from({ length: LINES - BEST }, (_, place) => complete[Math.floor(place * step)]);
+  return [...spread, ...complete.slice(rest)];
+}
+
 function lines(complete, axes) {
+  const faint = Math.min(1, 40 / complete.length); // many lines on one spot add up
   const steps = css("--low") && blend(css("--low"), css("--accent"), BINS);
   const bins = Array.from({ length: BINS }, () => []);
   complete.forEach((trial, rank) => bins[Math.floor((rank * BINS) / complete.length)].push(trial));
   const best = complete[complete.length - 1];
-  return [...bins.map((trials, bin) => line(trials, axes, steps[bin], 1 + bin / BINS, 0.55 + (0.35 * bin) / BINS)), line([best], axes, css("--accent"), 3, 1)].filter(
+  return [...bins.map((trials, bin) => line(trials, axes, steps[bin], 1 + (bin / BINS) * faint, (0.55 + (0.35 * bin) / BINS) * Math.max(0.2, faint))), line([best], axes, css("--accent"), 3, 1)].filter(
     (trace) => trace.x.length,
   );
 }

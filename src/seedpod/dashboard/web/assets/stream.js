@@ -7,7 +7,17 @@ export function listen(onMessage, onAway) {
   const token = new URLSearchParams(location.search).get("token") ?? "";
   let pause = SOONEST;
 
-  function connect() {
+  function retry() {
+    onAway();
+    setTimeout(connect, pause);
+    pause = Math.min(2 * pause, LATEST);
+  }
+
+  async function connect() {
+    if (!(await knows(token))) {
+      retry();
+      return;
+    }
     const source = new EventSource(`events?token=${encodeURIComponent(token)}`);
     source.onmessage = (event) => {
       pause = SOONEST;
@@ -15,11 +25,24 @@ export function listen(onMessage, onAway) {
     };
     source.onerror = () => {
       source.close(); // its own retries end for good at the first answer that is no stream
-      onAway();
-      setTimeout(connect, pause);
-      pause = Math.min(2 * pause, LATEST);
+      retry();
     };
   }
 
   connect();
+}
+
+// Whether the server knows the token: while the search is away, somebody else may listen at its port, and is not told.
+async function knows(token) {
+  if (!crypto.subtle) return true; // not reached over loopback, so the page itself was told in clear
+  try {
+    const bytes = (text) => new TextEncoder().encode(text);
+    const nonce = crypto.randomUUID();
+    const answer = await fetch(`proof?nonce=${nonce}`, { cache: "no-store" });
+    const proof = Uint8Array.from((await answer.text()).match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+    const key = await crypto.subtle.importKey("raw", bytes(token), { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
+    return await crypto.subtle.verify("HMAC", key, proof, bytes(nonce));
+  } catch {
+    return false;
+  }
 }
