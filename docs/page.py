@@ -21,12 +21,14 @@ def main() -> None:
         command = [sys.executable, str(ROOT / "optimizer.py"), *SETTINGS]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
             lines = iter(process.stdout or ())
-            browser.size(1400, 900)
+            browser.size(1400, 1230)
             browser.open(next(found.group() for line in lines if (found := re.search(r"http://\S+", line))))
             browser.until(f"document.querySelectorAll('#trials tbody tr').length >= {ENOUGH}", 600)
             browser.until("(document.getElementById('mattered').data ?? []).length")
-            browser.until("document.getElementById('curves').data.some((t) => t.mode.includes('markers'))")
-            browser.picture(ROOT / "docs" / "page.png")
+            browser.until(
+                "document.getElementById('curves').data.filter((t) => t.mode.includes('markers') && t.x.length > 2).length > 1"
+            )
+            browser.picture(ROOT / "docs" / "page.png", whole=False)
             process.terminate()
             process.communicate()
 

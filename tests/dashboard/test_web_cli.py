@@ -17,6 +17,8 @@ from seedpod.dashboard.web.page import require_web
 from seedpod.errors import ConfigError
 from web_rig import get, watching
 
+pytestmark = pytest.mark.processes
+
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/\?token=\S+")
 
 

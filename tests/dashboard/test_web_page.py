@@ -25,7 +25,7 @@ from seedpod.remote.wire import EndpointHealth, JobCounts, WorkerCounts
 from seedpod.trial import TrialFailure
 from web_rig import Search, searching
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.processes]
 
 STATUS = "document.getElementById('status').dataset.kind"
 CURVES = "(document.getElementById('curves').data ?? [])"

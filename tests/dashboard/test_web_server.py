@@ -3,7 +3,6 @@
 import hmac
 import logging
 import socket
-import threading
 import time
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
@@ -110,7 +109,6 @@ def test_stream_tells_all_and_then_what_is_new(tmp_path: Path) -> None:
         assert second["points"]["0"]["points"] == [[1, 0.25]]
         search.finish(samples.complete(0, 0.5))
         search.end()
-        threading.Thread(target=search.page.close).start()
         rest = list(stream)
         assert any("ended" in message for message in rest)
         assert rest[-1]["over"]["outcome"] == "done"
@@ -175,7 +173,6 @@ def test_fifty_browsers_see_the_same(tmp_path: Path) -> None:
         search.start(0)
         search.finish(samples.complete(0, 0.5))
         search.end()
-        threading.Thread(target=search.page.close).start()
         assert {list(stream)[-1]["over"]["outcome"] for stream in streams} == {"done"}
 
 

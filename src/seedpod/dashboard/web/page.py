@@ -103,9 +103,10 @@ class WebDashboard(Observer):
             self._state.finished(trial)
 
     def ended(self, plan: Plan, summary: Summary) -> None:  # noqa: ARG002 - known since it began
-        """See Observer."""
+        """See Observer. The port is free again before another search may take up the run."""
         if self._state is not None:
             self._state.over(summary)
+        self.close()
 
     def close(self) -> None:
         """Tell the browsers the last state, and stop; may be called twice."""
@@ -118,7 +119,7 @@ class WebDashboard(Observer):
 
     def _weigh(self, state: PageState, server: "Server") -> None:
         """Compute what mattered: while somebody looks, after new trials, and for a small share of the time."""
-        known, pause = 0, _LOOK
+        known, pause, first = 0, _LOOK, True
         while not self._over.wait_for(lambda over: over[0] or None, pause):
             pause, ended = _LOOK, state.ended
             if ended == known or not server.watched:
@@ -128,4 +129,6 @@ class WebDashboard(Observer):
                 state.weighed(self._importances())
             except Exception:
                 log.debug("importances are not known", exc_info=True)  # the next look may be luckier
-            pause = max(_LOOK, _SHARE * (self._clock.now() - began))
+            if not first:  # that one has also imported what it needs
+                pause = max(_LOOK, _SHARE * (self._clock.now() - began))
+            first = False
