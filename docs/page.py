@@ -13,6 +13,7 @@ from browser import Browser  # noqa: E402 - only now can it be found
 
 SETTINGS = ("dashboard=web", "run_name=digits", "trials=24", "local_workers=2", "max_parameters=150000")
 ENOUGH = 16  # ended trials: some to see, some to come
+CURVES = "document.getElementById('curves').data.filter((t) => t.mode.includes('markers') && t.x.length > 2).length"
 
 
 def main() -> None:
@@ -25,9 +26,7 @@ def main() -> None:
             browser.open(next(found.group() for line in lines if (found := re.search(r"http://\S+", line))))
             browser.until(f"document.querySelectorAll('#trials tbody tr').length >= {ENOUGH}", 600)
             browser.until("(document.getElementById('mattered').data ?? []).length")
-            browser.until(
-                "document.getElementById('curves').data.filter((t) => t.mode.includes('markers') && t.x.length > 2).length > 1"
-            )
+            browser.until(f"{CURVES} > 1")
             browser.picture(ROOT / "docs" / "page.png", whole=False)
             process.terminate()
             process.communicate()

@@ -4,7 +4,8 @@ import hmac
 import logging
 import socket
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +18,6 @@ from command_rig import eventually
 from seedpod.board import FinishedTrial
 from seedpod.dashboard.web.address import KEPT, bind
 from seedpod.dashboard.web.server import MOST, Server
-from seedpod.dashboard.web.state import KEPT as KEPT_TRIALS
 from seedpod.dashboard.web.state import PageState
 from seedpod.guarded import Guarded
 from web_rig import get, plan_of, searching, watching
@@ -124,36 +124,45 @@ def test_metrics_are_served(tmp_path: Path) -> None:
         assert {"seedpod_trials", "seedpod_elapsed_seconds"} <= families
 
 
+@contextmanager
+def serving(folder: Path, stalled: float) -> Iterator[tuple[PageState, Server, str]]:
+    """A server whose buffers are soon full, and its page's address."""
+    state, bound = PageState(plan_of(folder, 100_000)), bind(0)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # those that it accepts have the same
+    server = Server(state, bound, "t", stalled=stalled)
+    server.start()
+    try:
+        yield state, server, f"http://127.0.0.1:{bound.getsockname()[1]}/?token=t"
+    finally:
+        server.close()
+
+
+def fail(state: PageState, number: int) -> None:
+    state.finished(FinishedTrial(samples.spec(number), samples.failed(number), 0.0, 1.0))
+
+
 def test_browser_that_never_reads_delays_nobody(tmp_path: Path) -> None:
-    """One that reads nothing gets no more than fits the way to it; another one, the search and its end go on."""
-    with searching(tmp_path, trials=100_000) as search, closing(deaf(search.url)), watching(search.url) as stream:
+    """One whose buffers are full gets no more; another one, the search and the server's end go on."""
+    with serving(tmp_path, 60.0) as (state, server, url), closing(deaf(url)), watching(url) as stream:
         next(stream)
-        for number in range(4000):
-            search.start(number)
-            search.finish(samples.failed(number))
         seen = 0
-        while seen < 4000:
-            seen = max([seen, *(row["order"] for row in next(stream).get("ended", []))])
+        for turn in range(3):
+            for number in range(1000):
+                fail(state, 1000 * turn + number)
+            while seen < 1000 * (turn + 1):
+                seen = max([seen, *(row["order"] for row in next(stream).get("ended", []))])
         before = time.monotonic()
-        search.page.close()
+        server.close()
         assert time.monotonic() - before < 10
 
 
 def test_browser_that_never_reads_is_given_up(tmp_path: Path) -> None:
     """Once its buffers are full and it has read nothing for a while, its connection is closed."""
-    state, bound = PageState(plan_of(tmp_path, 100_000)), bind(0)
-    server = Server(state, bound, "t", stalled=0.2)
-    server.start()
-    with closing(deaf(f"http://127.0.0.1:{bound.getsockname()[1]}/?token=t")):
+    with serving(tmp_path, 0.2) as (state, server, url), closing(deaf(url)):
         assert eventually(lambda: server.watched)
-        for number in range(100_000):
-            state.finished(FinishedTrial(samples.spec(number), samples.failed(number), 0.0, 1.0))
-            if number % KEPT_TRIALS == 0:
-                time.sleep(0.25)
-            if not server.watched:
-                break
-        assert not server.watched
-    server.close()
+        for number in range(1000):
+            fail(state, number)
+        assert eventually(lambda: not server.watched)
 
 
 def deaf(url: str) -> socket.socket:

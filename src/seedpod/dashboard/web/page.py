@@ -4,12 +4,12 @@ import importlib.util
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedpod.board import FinishedTrial, Snapshot
-from seedpod.clock import Clock, SystemClock
 from seedpod.dashboard.web.address import LOOPBACK, bind_asked, settle
 from seedpod.dashboard.web.state import PageState
 from seedpod.errors import ConfigError
@@ -26,7 +26,7 @@ Importances = Callable[[], Mapping[str, float]]
 
 _NEEDED = ("aiohttp", "plotly")
 _LOOK = 2.0  # seconds between two looks at whether importances are due
-_SHARE = 20  # importances are computed no longer than one part in so many of the time
+_SHARE = 20  # importances take no more of a core than one part in so many
 
 
 def require_web(packages: Sequence[str] = _NEEDED) -> None:
@@ -47,7 +47,6 @@ class WebDashboard(Observer):
         port: The port that the user asked for; 0 for the run's own, or a free one.
         earlier: Reads the trials that an earlier run of a folder has finished.
         importances: Computes what mattered so far; called now and then, in a thread of its own, while a browser looks.
-        clock: Tells the time.
 
     Raises:
         ConfigError: A package is missing, or the port is taken.
@@ -60,14 +59,12 @@ class WebDashboard(Observer):
         port: int = 0,
         earlier: Callable[[Path], Iterable[FinishedTrial]],
         importances: Importances,
-        clock: Clock | None = None,
     ) -> None:
         require_web()
         self._say = say
         self._asked = bind_asked(port) if port else None
         self._earlier = earlier
         self._importances = importances
-        self._clock = clock or SystemClock()
         self._state: PageState | None = None
         self._server: Server | None = None
         self._over = Guarded([False])
@@ -124,11 +121,11 @@ class WebDashboard(Observer):
             pause, ended = _LOOK, state.ended
             if ended == known or not server.watched:
                 continue
-            known, began = ended, self._clock.now()
+            known, began = ended, time.thread_time()  # a busy machine makes it no costlier
             try:
                 state.weighed(self._importances())
             except Exception:
                 log.debug("importances are not known", exc_info=True)  # the next look may be luckier
             if not first:  # that one has also imported what it needs
-                pause = max(_LOOK, _SHARE * (self._clock.now() - began))
+                pause = max(_LOOK, _SHARE * (time.thread_time() - began))
             first = False

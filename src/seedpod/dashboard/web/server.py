@@ -159,16 +159,16 @@ class Server:
             run.watchers += not full
         if full:
             return web.Response(status=503, text=f"{MOST} browsers watch this search already.\n")
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        response, orderly = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"}), False
         try:
             await response.prepare(request)
             await self._tell(response)
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()  # an orderly end would wait for the very buffer that nobody reads
-        except ConnectionError:
-            pass  # the browser has left
+            orderly = True
+        except (TimeoutError, ConnectionError):
+            pass  # it reads nothing, or has left
         finally:
+            if not orderly and request.transport is not None:
+                request.transport.abort()  # a close would wait for the very buffer that nobody reads
             with self._run.locked() as run:
                 run.watchers -= 1
         return response
