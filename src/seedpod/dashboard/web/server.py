@@ -159,6 +159,7 @@ class Server:
             run.watchers += not full
         if full:
             return web.Response(status=503, text=f"{MOST} browsers watch this search already.\n")
+        transport = request.transport  # the request forgets it when the server stops
         response, orderly = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"}), False
         try:
             await response.prepare(request)
@@ -167,8 +168,8 @@ class Server:
         except (TimeoutError, ConnectionError):
             pass  # it reads nothing, or has left
         finally:
-            if not orderly and request.transport is not None:
-                request.transport.abort()  # a close would wait for the very buffer that nobody reads
+            if not orderly and transport is not None:
+                transport.abort()  # a close would wait for the very buffer that nobody reads
             with self._run.locked() as run:
                 run.watchers -= 1
         return response
