@@ -4,7 +4,7 @@ export const NONE = "–";
 
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return NONE;
-  if (Math.round(seconds * 10) / 10 < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (Math.round(seconds) < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
   const whole = Math.round(seconds);
   const minutes = Math.floor(whole / 60);
   const two = (number) => String(number).padStart(2, "0");
