@@ -30,18 +30,19 @@ VIEW = EndpointView(
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
 
-def board() -> TrialBoard:
+def board(cost: float | None = 0.5) -> TrialBoard:
     board = TrialBoard(10, 0.0)
     for number in range(5):
         board.start(samples.spec(number), 0.0)
-    billed = replace(samples.complete(0, 0.75), seconds=60.0, run={"billed_seconds": 60.0}, cost=0.5)
+    billed = replace(samples.complete(0, 0.75), seconds=60.0, run={"billed_seconds": 60.0}, cost=cost)
     board.finish(billed, 60.0)
     board.finish(samples.failed(1), 60.0)
     return board
 
 
 def progress(view: EndpointView | None = VIEW, per_second: float | None = 0.01) -> AggregatedProgress:
-    return ConcurrentProgressAggregator(3, "runpod", per_second, 5.0).aggregate(board().snapshot(), 61.0, view)
+    known = board(None if per_second is None else 0.5).snapshot()
+    return ConcurrentProgressAggregator(3, "runpod", per_second, 5.0).aggregate(known, 61.0, view)
 
 
 def read(text: str) -> dict[Sample, float]:

@@ -57,7 +57,7 @@ def trial_facts(trial: FinishedTrial, order: int) -> Facts:
         "backend": result.backend,
         "worker": str(result.run.get("worker", "")),
         "attempts": result.attempts,
-        "cost": round(result.cost, 6),
+        "cost": rounded(result.cost),
         "cause": None if result.error is None else str(result.error.cause),
         "message": None if result.error is None else one_line(result.error.message)[:_LONGEST],
         "summary": _line(spec.params),

@@ -57,6 +57,8 @@ def _search(progress: AggregatedProgress) -> Iterator[_Family]:
     yield _one("spent_usd", "USD for trials that have ended.", costs.spent if known else None)
     yield _one("spent_running_usd", "USD for trials that run, up to now.", costs.running if known else None)
     yield _one("projected_usd", "USD at the end of the search, as estimated.", costs.projected if known else None)
+    yield _one("starts_usd", "USD beside that, at most, for starts of workers.", costs.starts if known else None)
+    yield _one("idle_usd", "USD beside that, at most, for idle seconds of workers.", costs.idle if known else None)
     yield _one("max_usd", "USD that max_cost allows.", costs.limit)
 
 

@@ -138,7 +138,7 @@ function showTime(now) {
 function showCost(costs) {
   if (costs.per_second === null) {
     say("cost", "–");
-    say("cost-note", "Not known: gpu= names the endpoint's GPU");
+    say("cost-note", "Not known yet: no worker has told its GPU; gpu= tells it");
     return;
   }
   if (!costs.per_second && !costs.spent) {
@@ -150,7 +150,8 @@ function showCost(costs) {
   const parts = [];
   if (costs.projected !== null && !store.over) parts.push(`about ${dollars(costs.projected)} at the end`);
   if (costs.limit !== null) parts.push(`limit ${costs.limit}`);
-  if (costs.idle) parts.push(`idle up to ${dollars(costs.idle)}`);
+  if (costs.unpriced) parts.push(`without ${plural(costs.unpriced, "trial")} of unknown price`);
+  if (costs.starts || costs.idle) parts.push(`besides up to ${dollars(costs.starts)} for starts, ${dollars(costs.idle)} idle`);
   say("cost-note", parts.join(", "));
 }
 
@@ -167,7 +168,7 @@ function showWorkers(now) {
     facts[0] = ["Jobs in flight", `${whole(view.in_flight)}${view.allowed ? ` of ${whole(view.allowed)}` : ""}`];
     facts.pop();
     if (busy) facts.push(["Workers that report", whole(busy)]);
-    const states = Object.entries(view.workers ?? {}).filter(([, count]) => count);
+    const states = Object.entries(view.workers ?? {}).filter(([name, count]) => count && name !== "ready"); // those are the idle ones
     if (view.workers === null) facts.push(["Health", "does not answer", "bad"]);
     else facts.push(["Workers", states.map(([name, count]) => `${count} ${name === "initializing" ? "starting" : name}`).join(", ") || "none"]);
     if (view.queue !== null) facts.push(["Endpoint's queue", plural(view.queue, "job")]);

@@ -91,7 +91,7 @@ function reference(curve, alone) {
 
 export function drawHistory(store) {
   const trials = store.latest;
-  const complete = trials.filter((trial) => trial.value !== null);
+  const complete = trials.filter((trial) => trial.status === "complete");
   const failed = trials.filter((trial) => trial.status === "failed");
   const total = store.now?.total ?? store.plan?.trials ?? 1;
   const ended = trials.length ? trials[trials.length - 1].order : 0;
@@ -168,7 +168,7 @@ const BINS = 6; // shades of lines, by rank
 const BENT = 8; // a numeric axis that spans this many times its low end is logarithmic
 
 export function drawTried(store) {
-  const complete = store.latest.filter((trial) => trial.value !== null).sort((one, other) => one.value - other.value);
+  const complete = store.latest.filter((trial) => trial.status === "complete").sort((one, other) => one.value - other.value);
   const axes = complete.length ? axesOf(complete) : [];
   const drawn = sampled(complete);
   document.getElementById("tried").style.minWidth = `${60 * axes.length}px`; // narrower screens scroll
