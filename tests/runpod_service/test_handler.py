@@ -17,6 +17,7 @@ from endpoint_client import Client, eventually
 from seedpod.endpoint.embedded import EmbeddedEndpoint, default_handler
 from seedpod.errors import Cause
 from seedpod.trial import (
+    SCHEMA,
     ParamValue,
     Status,
     TrialProgress,
@@ -147,7 +148,7 @@ def changed(path: str, value: Any) -> Any:
 
 
 INVALID: list[tuple[str, Any]] = [
-    ("schema", 2),
+    ("schema", SCHEMA + 1),
     ("uid", 7),
     ("uid", "0123456789abcdef"),
     ("attempt", 0),
