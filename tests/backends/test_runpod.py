@@ -49,6 +49,8 @@ from seedpod.remote.breaker import BreakerRules
 from seedpod.remote.wire import EndpointHealth
 from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult
 
+pytestmark = pytest.mark.processes
+
 Fault = dict[str, Any]
 
 

@@ -18,6 +18,8 @@ from seedpod.endpoint.embedded import EmbeddedEndpoint, default_handler
 from seedpod.errors import Cause
 from seedpod.trial import ParamValue, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec
 
+pytestmark = pytest.mark.processes
+
 TESTS = Path(__file__).parents[1]
 STAND_IN = {"SEEDPOD_TRAINER": "stand_in_trainers:make", "PYTHONPATH": str(TESTS)}
 

@@ -20,6 +20,8 @@ from seedpod.search.storage import close_storage, open_storage
 from seedpod.search.study import open_study
 from studies import table
 
+pytestmark = pytest.mark.processes
+
 TESTS = Path(__file__).parents[1]
 TRIALS = 16
 

@@ -1,0 +1,5 @@
+"""One search, from its settings to its results: the composition of the other rooms."""
+
+from seedpod.optimizer.model_optimizer import MakeBackend, ModelOptimizer
+
+__all__ = ["MakeBackend", "ModelOptimizer"]

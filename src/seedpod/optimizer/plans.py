@@ -1,0 +1,57 @@
+"""What follows from the settings of a search: trials at once, lag, space, specs."""
+
+from seedpod.config import OptimizationConfig
+from seedpod.events import Plan
+from seedpod.search.space import ACTIVATIONS, SearchSpace
+from seedpod.training.datasets import DatasetInfo
+from seedpod.training.runtime import usable_cores
+from seedpod.trial import ParamValue, TrialSpec
+
+
+def local_workers(config: OptimizationConfig) -> int:
+    """Trials at once on this machine: as asked, or as the cores and a reproducible search allow."""
+    if config.local_workers != "auto":
+        return config.local_workers
+    cores = usable_cores()
+    return min(cores, config.search_lag) if config.reproducible and config.search_lag != "auto" else cores
+
+
+def lag_of(config: OptimizationConfig) -> int | None:
+    """The lag that these settings ask for; by them alone, wherever trials come to run in the end."""
+    if not config.reproducible:
+        return None
+    if config.search_lag != "auto":
+        return config.search_lag
+    if not config.use_runpod_service:
+        return local_workers(config)
+    return config.concurrent_workers if config.concurrent else 1
+
+
+def space_of(plan: Plan) -> SearchSpace:
+    """The hyperparameters that a search may try, on its images."""
+    config, data = plan.config, plan.data
+    return SearchSpace(
+        image_shape=data.image_shape,
+        train_images=int(sum(data.train_counts) * (1 - config.validation_split)),
+        # Early stopping ends what does not improve; a budget far below the maximum would only end what does.
+        epochs=(max(config.min_epochs_per_trial, (config.max_epochs_per_trial + 1) // 2), config.max_epochs_per_trial),
+        activations=config.activation or ACTIVATIONS,
+    )
+
+
+def spec_of(config: OptimizationConfig, number: int, params: dict[str, ParamValue], data: DatasetInfo) -> TrialSpec:
+    """All that decides the result of one trial."""
+    return TrialSpec(
+        number=number,
+        dataset=data.id,
+        fingerprint=data.fingerprint,
+        params=params,
+        seed=config.random_seed + number,
+        split_seed=config.random_seed,
+        objective=config.optimize_for,
+        max_epochs=int(params["epochs"]),
+        min_epochs=config.min_epochs_per_trial,
+        validation_split=config.validation_split,
+        max_parameters=config.max_parameters,
+        max_seconds=config.max_training_time_minutes * 60,
+    )

@@ -1,0 +1,156 @@
+"""One trial's way: asked for, started, run on a backend, recorded, and its value told."""
+
+from dataclasses import replace
+
+from seedpod.board import TrialBoard
+from seedpod.clock import Clock
+from seedpod.errors import (
+    ContractMismatch,
+    EndpointRefused,
+    EndpointUnreachable,
+    TrialCancelled,
+    TrialError,
+    TrialPruned,
+    TrialStopped,
+)
+from seedpod.events import Plan
+from seedpod.guarded import Guarded
+from seedpod.money import Price
+from seedpod.optimizer.ending import Ending
+from seedpod.optimizer.plans import space_of, spec_of
+from seedpod.progress import ConcurrentProgressAggregator
+from seedpod.reporting import Reporter
+from seedpod.results.run_folder import RunFolder
+from seedpod.search.study import Trial, suggest
+from seedpod.trial import Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, check_value
+
+
+class TrialRunner:
+    """Runs the trials of one search, many at once; called by ``study.optimize``'s threads.
+
+    Args:
+        plan: What the search does.
+        backend: Where its trials run.
+        folder: Where their records go.
+        board: Knows every trial's state.
+        reporter: Is told what happens.
+        aggregator: Knows what the search costs.
+        ending: Whether it goes on.
+        price: What a second of a remote worker costs; None where nobody knows.
+        clock: Tells the time.
+        began: When the search began, for ``timeout_hours``.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        backend: TrialBackend,
+        folder: RunFolder,
+        board: TrialBoard,
+        reporter: Reporter,
+        aggregator: ConcurrentProgressAggregator,
+        ending: Ending,
+        price: Price | None,
+        clock: Clock,
+        began: float,
+    ) -> None:
+        self._config = plan.config
+        self._data = plan.data
+        self._space = space_of(plan)
+        self._backend = backend
+        self._folder = folder
+        self._board = board
+        self._reporter = reporter
+        self._aggregator = aggregator
+        self._ending = ending
+        self._price = price
+        self._clock = clock
+        self._began = began
+        self._starting = Guarded([0])  # trials that were let start, one after the other
+
+    def objective(self, trial: Trial) -> float:
+        """Run one trial of the study and return its value; see ``search.study.optimize`` for what it raises."""
+        self._check_going()
+        return self._run(spec_of(self._config, trial.number, suggest(self._space, trial), self._data))
+
+    def check_failures(self) -> None:
+        """End the search where ``max_failures`` trials have failed."""
+        most = self._config.max_failures
+        if most and self._board.snapshot().finished[Status.FAILED] >= most:
+            self._ending.stop(f"{most} failed trials (max_failures)")
+
+    def _check_going(self) -> None:
+        if self._overtime() and not self._ending.reason:
+            self._ending.stop("timeout", cancel=False)
+        if self._ending.reason:
+            raise TrialCancelled(self._ending.reason)
+
+    def _overtime(self) -> bool:
+        """Whether no trial may start any more; a trial may have waited for others since Optuna looked at the time."""
+        limit = self._config.timeout_hours * 3600
+        return bool(limit) and self._clock.now() - self._began > limit
+
+    def _start(self, spec: TrialSpec) -> None:
+        """Let a trial start, unless it would pass ``max_cost``; one decides after the other, each with its elders."""
+        with self._starting.locked() as started:
+            now = self._clock.now()
+            fits = self._aggregator.next_trial_fits(self._board.snapshot(), now)
+            if fits:
+                started[0] += 1
+                self._board.start(spec, now)
+        if not fits:
+            self._ending.stop("max_cost", cancel=False)
+            raise TrialCancelled(f"another trial would cost more than max_cost={self._config.max_cost:g} USD allows")
+        self._reporter.started(spec)
+
+    def _run(self, spec: TrialSpec) -> float:
+        self._start(spec)
+        error: TrialError | TrialStopped | None = None
+        try:
+            result = self._backend.run(spec, self._report)
+            _check_number(result, spec)
+        except (TrialError, TrialStopped) as caught:
+            error, result = caught, _ended(spec.number, caught, self._backend.name)
+        result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
+        if isinstance(error, EndpointRefused | EndpointUnreachable):
+            self._ending.fail(error)  # no trial would fare better
+            error = TrialCancelled(error.message)
+        self._record(result)
+        self.check_failures()
+        if error is not None:
+            raise error
+        return check_value(result.value)
+
+    def _record(self, result: TrialResult) -> None:
+        finished = self._board.finish(result, self._clock.now())
+        if finished is None:
+            return
+        if result.status is not Status.CANCELLED:  # that one has not ended: it is to go on one day
+            self._folder.write_trial(finished)
+        self._reporter.finished(finished)
+
+    def _report(self, progress: TrialProgress) -> None:
+        if self._board.report(progress, self._clock.now()):
+            self._reporter.progressed(progress)
+
+
+def _check_number(result: TrialResult, spec: TrialSpec) -> None:
+    if result.number != spec.number:
+        error = ContractMismatch(
+            f"the backend answered for trial {result.number} where trial {spec.number} was asked. Redeploy the worker "
+            f"image from the same version of seedpod as the optimizer."
+        )
+        error.run = dict(result.run)  # it was billed all the same
+        raise error
+
+
+def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> TrialResult:
+    """The result of a trial that ended in an error; one that lost its endpoint was not at fault."""
+    lost = isinstance(error, EndpointRefused | EndpointUnreachable | TrialStopped)
+    status = Status.PRUNED if isinstance(error, TrialPruned) else Status.CANCELLED if lost else Status.FAILED
+    failure = error if isinstance(error, TrialError) and status is Status.FAILED else None
+    attempts = error.run.get("attempt", 1)
+    return TrialResult.ended(
+        number, status, failure, backend=error.backend or backend, run=error.run, attempts=int(attempts)
+    )
