@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -15,14 +16,17 @@ from seedpod.errors import Cause, ConfigError, EndpointRefused, EndpointUnreacha
 from seedpod.events import Observer, Plan, Summary, summarize
 from seedpod.money import FREE, estimate_before, price_of
 from seedpod.optimizer.ending import Ending
-from seedpod.optimizer.plans import lag_of, local_workers, spec_of
+from seedpod.optimizer.plans import lag_of, local_workers, proposals_of, spec_of
 from seedpod.optimizer.running import TrialRunner
 from seedpod.progress import ConcurrentProgressAggregator, ProgressCallback
 from seedpod.reporting import Reporter
 from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
+from seedpod.search.enqueued import read_enqueued
+from seedpod.search.proposals import Proposals
 from seedpod.search.sampler import make_sampler
+from seedpod.search.space_file import read_definition
 from seedpod.search.study import (
     BaseSampler,
     Ended,
@@ -88,6 +92,8 @@ class ModelOptimizer:
         self._board = TrialBoard(config.trials, self._began)
         self._ending = Ending()
         self._price = price_of(config)
+        self._definition = read_definition(config)
+        self._enqueued = read_enqueued(config)
 
     def run(self) -> Summary:
         """Run the whole search, once, or what is left of it; its files are written when this returns or raises.
@@ -136,11 +142,12 @@ class ModelOptimizer:
             self._ending.will_cancel(backend)
             cost = estimate_before(self._config, self._price, self._config.trials)
             plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once, cost)
-            study.sampler = self._sampler(study, plan.data)
+            proposals = proposals_of(self._config, plan.data, self._definition, self._enqueued)
+            study.sampler = self._sampler(study, plan.data, proposals)
             recorded = self._recorded(folder, plan.data)
             folder.write_config(to_yaml(self._config))
-            self._take_up(study, recorded, folder, plan.data)
-            return self._search(plan, study, backend, folder)
+            self._take_up(study, recorded, folder, plan.data, proposals)
+            return self._search(plan, study, backend, folder, proposals)
         finally:
             backend.close()
 
@@ -153,9 +160,9 @@ class ModelOptimizer:
         """Why the search was stopped; empty where it was not."""
         return self._ending.reason
 
-    def _sampler(self, study: SearchStudy, data: DatasetInfo) -> BaseSampler:
+    def _sampler(self, study: SearchStudy, data: DatasetInfo, proposals: Proposals) -> BaseSampler:
         config = self._config
-        terms = {**decisive(config), "fingerprint": data.fingerprint}
+        terms = {**decisive(config), "fingerprint": data.fingerprint, **proposals.terms}
         lag = agree(study, terms, lag_of(config), any_lag=config.search_lag == "auto")
         look = _LOOK if config.storage else None
         return make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look)
@@ -172,7 +179,12 @@ class ModelOptimizer:
         return {n: t for n, t in recorded.items() if t.result.status is not Status.CANCELLED}
 
     def _take_up(
-        self, study: SearchStudy, recorded: dict[int, FinishedTrial], folder: RunFolder, data: DatasetInfo
+        self,
+        study: SearchStudy,
+        recorded: dict[int, FinishedTrial],
+        folder: RunFolder,
+        data: DatasetInfo,
+        proposals: Proposals,
     ) -> None:
         """Go on where an earlier run of this folder ended: nothing of it runs twice, nothing of it is lost."""
         told = {n: Ended(t.result.status, t.result.value, t.spec.params) for n, t in recorded.items()}
@@ -181,7 +193,8 @@ class ModelOptimizer:
             if number in recorded:
                 self._board.restore(recorded[number])
             elif not self._config.storage:  # in a shared study it may be another machine's
-                self._board.restore(self._rewritten(number, ended, folder, data))
+                known = replace(ended, params=proposals.space.complete(ended.params))
+                self._board.restore(self._rewritten(number, known, folder, data))
 
     def _rewritten(self, number: int, ended: Ended, folder: RunFolder, data: DatasetInfo) -> FinishedTrial:
         """A trial whose record is lost, written again as far as the study knows it."""
@@ -194,12 +207,16 @@ class ModelOptimizer:
         log.warning("trial %d has lost its record; what the study knows of it was written again", number)
         return trial
 
-    def _search(self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder) -> Summary:
+    def _search(
+        self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder, proposals: Proposals
+    ) -> Summary:
+        self._board.limit(proposals.total)
         aggregator = self._aggregator_for(backend)
         reporter = self._reporter_for(backend, folder, aggregator)
         self._ending.will_stop(study, reporter)
         runner = TrialRunner(
             plan=plan,
+            proposals=proposals,
             backend=backend,
             folder=folder,
             board=self._board,
@@ -222,7 +239,7 @@ class ModelOptimizer:
         optimize(
             study,
             runner.objective,
-            trials=left_to_run(study, self._config.trials),
+            trials=left_to_run(study, self._board.snapshot().total),
             jobs=workers,
             timeout=self._config.timeout_hours * 3600 or None,
             stopping=lambda: bool(self.stopped),
@@ -264,7 +281,8 @@ class ModelOptimizer:
     def _summary(self, study: SearchStudy, run: str) -> Summary:
         snapshot = self._board.snapshot()
         ended = sum(snapshot.finished.values())
-        outcome = self.stopped or ("timeout" if self._config.timeout_hours and ended < snapshot.total else "done")
+        ran = "exhausted" if snapshot.total < self._config.trials else "done"
+        outcome = self.stopped or ("timeout" if self._config.timeout_hours and ended < snapshot.total else ran)
         return summarize(
             run,
             outcome,

@@ -17,10 +17,11 @@ from seedpod.events import Plan
 from seedpod.guarded import Guarded
 from seedpod.money import Price
 from seedpod.optimizer.ending import Ending
-from seedpod.optimizer.plans import space_of, spec_of
+from seedpod.optimizer.plans import spec_of
 from seedpod.progress import ConcurrentProgressAggregator
 from seedpod.reporting import Reporter
 from seedpod.results.run_folder import RunFolder
+from seedpod.search.proposals import Proposals
 from seedpod.search.study import Trial, suggest
 from seedpod.trial import Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, check_value
 
@@ -30,6 +31,7 @@ class TrialRunner:
 
     Args:
         plan: What the search does.
+        proposals: What its trials try.
         backend: Where its trials run.
         folder: Where their records go.
         board: Knows every trial's state.
@@ -45,6 +47,7 @@ class TrialRunner:
         self,
         *,
         plan: Plan,
+        proposals: Proposals,
         backend: TrialBackend,
         folder: RunFolder,
         board: TrialBoard,
@@ -57,7 +60,7 @@ class TrialRunner:
     ) -> None:
         self._config = plan.config
         self._data = plan.data
-        self._space = space_of(plan)
+        self._proposals = proposals
         self._backend = backend
         self._folder = folder
         self._board = board
@@ -72,7 +75,7 @@ class TrialRunner:
     def objective(self, trial: Trial) -> float:
         """Run one trial of the study and return its value; see ``search.study.optimize`` for what it raises."""
         self._check_going()
-        return self._run(spec_of(self._config, trial.number, suggest(self._space, trial), self._data))
+        return self._run(spec_of(self._config, trial.number, suggest(self._proposals, trial), self._data))
 
     def check_failures(self) -> None:
         """End the search where ``max_failures`` trials have failed."""

@@ -117,17 +117,20 @@ def _from_file(path: Path, label: str) -> tuple[dict[str, Parameter], list[str]]
     except Refused as refused:
         return {}, [str(refused)]
     if node is not None and not isinstance(node, yaml.MappingNode):
-        return {}, [f"{shown(name)}:{node.start_mark.line + 1}: a search space is lines of the form `kernel_size: [3, 5]`."]
+        return {}, [
+            f"{shown(name)}:{node.start_mark.line + 1}: a search space is lines of the form `kernel_size: [3, 5]`."
+        ]
     found: dict[str, Parameter] = {}
     written: dict[str, int] = {}
     complaints: list[str] = []
     for key, value in [] if node is None else node.value:
         where = f"{shown(name)}:{key.start_mark.line + 1}"
         word = str(getattr(key, "value", ""))
+        if word in written:
+            complaints.append(f"{where}: {shown(word)}: is given twice, first in line {written[word]}; keep one.")
+            continue
+        written[word] = key.start_mark.line + 1
         try:
-            if word in written:
-                raise Refused(f"is given twice, first in line {written[word]}; keep one.")
-            written[word] = key.start_mark.line + 1
             parameter = replace(_parameter(word, value), origin=f"{where}: {word}")
         except Refused as refused:
             complaints.append(f"{where}: {shown(word)}: {refused}")

@@ -45,8 +45,9 @@ class Choices:
 
     def nearest(self, value: ParamValue) -> ParamValue:
         """``value``, or the number next to it, or the first one."""
-        if self.holds(value):
-            return value
+        held = next((each for each in self.values if _same(value, each)), None)
+        if held is not None:
+            return held
         numbers = [each for each in self.values if _is_number(each)]
         if not _is_number(value) or not numbers:
             return self.values[0]
@@ -73,6 +74,16 @@ class Span:
     step: float | None
     log: bool
     whole: bool
+
+    def within(self, low: float, high: float) -> "Span | Choices | None":
+        """Those of its values that are not below ``low`` nor above ``high``; None where there is none."""
+        low, high = max(low, self.low), min(high, self.high)
+        if self.step is not None:
+            low = self.low + math.ceil((low - self.low) / self.step - 1e-9) * self.step
+            high = self.low + math.floor((high - self.low) / self.step + 1e-9) * self.step
+        if low < high:
+            return replace(self, low=low, high=high)
+        return Choices((int(low) if self.whole else rounded(low),)) if low == high else None
 
     @property
     def distribution(self) -> BaseDistribution:
@@ -182,7 +193,7 @@ def _scaled(span: Span, scale: str, text: str) -> Span:
         step = 0.0
     if not 0 < step <= span.high - span.low or (span.whole and not step.is_integer()):
         raise Refused(f"{shown(text)}: behind the colon stands log, linear or a step, such as 16..64:16.")
-    return replace(span, step=step)
+    return _whole_steps(replace(span, step=step))
 
 
 def _scale_of(span: Span, before: Values | None) -> Span:
@@ -191,7 +202,13 @@ def _scale_of(span: Span, before: Values | None) -> Span:
     if before.log and span.low > 0:
         return replace(span, log=True)
     fits = before.step is not None and before.step <= span.high - span.low
-    return replace(span, step=before.step) if fits else span
+    return _whole_steps(replace(span, step=before.step)) if fits else span
+
+
+def _whole_steps(span: Span) -> Span:
+    """The span up to its last step."""
+    points = span.points
+    return replace(span, high=float(points[-1])) if points else span
 
 
 def _value(text: str, kind: Kind) -> ParamValue:
@@ -226,4 +243,3 @@ def _same(one: ParamValue, other: ParamValue) -> bool:
 
 def _is_number(value: ParamValue) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-

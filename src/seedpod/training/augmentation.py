@@ -40,7 +40,8 @@ def augment(images: np.ndarray, strength: float, chance: np.random.Generator, *,
         down, right = down[..., None], right[..., None]
     upper = pixels[top + left] * (1 - right) + pixels[top + beside] * right
     lower = pixels[below + left] * (1 - right) + pixels[below + beside] * right
-    return (upper * (1 - down) + lower * down).reshape(images.shape)
+    changed: np.ndarray = (upper * (1 - down) + lower * down).reshape(images.shape)
+    return changed
 
 
 def _sources(
