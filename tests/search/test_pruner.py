@@ -12,8 +12,8 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, Successive
 from seedpod.errors import TrialPruned
 from seedpod.search.pruner import LaggedPruner
 from seedpod.search.sampler import make_sampler
-from seedpod.search.study import Trial, suggest
-from studies import SPACE, run, study_of, value_of
+from seedpod.search.study import Trial
+from studies import proposed, run, study_of, value_of
 
 LAG, STEPS, TRIALS = 6, 9, 30
 
@@ -32,7 +32,7 @@ def searched(pruner: BasePruner, jobs: int) -> list[tuple[Any, ...]]:
     chance = random.Random(jobs)
 
     def objective(trial: Trial) -> float:
-        value = value_of(suggest(SPACE, trial))
+        value = value_of(proposed(trial))
         for step in range(STEPS):
             time.sleep(chance.uniform(0, 0.0015))
             trial.report(value * (step + 1) / STEPS + ((trial.number * 7 + step) % 5) / 100, step)
@@ -72,7 +72,7 @@ def test_pruner_without_its_sampler_is_a_bug() -> None:
     """A lag that is shorter than the sampler's is seen at once, and not by a study that differs."""
     study = study_of(None, make_sampler("random", 1, 1, None))
     study.pruner = LaggedPruner(MedianPruner, 1)
-    suggest(SPACE, study.ask())
+    proposed(study.ask())
     second = study.ask()
     second.report(0.5, 1)
     with pytest.raises(AssertionError, match="trial 1 is judged before trial 0 has ended"):

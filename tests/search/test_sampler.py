@@ -16,8 +16,8 @@ from optuna.storages import InMemoryStorage
 
 from seedpod.errors import TrialCancelled
 from seedpod.search.sampler import LaggedSampler, make_sampler
-from seedpod.search.study import Trial, suggest
-from studies import SPACE, go_on, killed_at, restless, run, study_of, table, value_of
+from seedpod.search.study import Trial
+from studies import go_on, killed_at, proposed, restless, run, study_of, table, value_of
 
 TRIALS = 24
 
@@ -81,7 +81,7 @@ def test_trials_in_between_count_as_running() -> None:
             assert all(t.params for t in shown)
 
     study = study_of(None, LaggedSampler(Recording, 1, 3))
-    run(study, lambda trial: value_of(suggest(SPACE, trial)), trials=8, jobs=2)
+    run(study, lambda trial: value_of(proposed(trial)), trials=8, jobs=2)
     for number, shown in seen.items():
         assert [row[0] for row in shown] == list(range(number))
         assert [row[1] for row in shown] == ["COMPLETE" if n <= number - 3 else "RUNNING" for n in range(number)]
@@ -106,7 +106,7 @@ def test_waiting_ends_with_what_it_waits_for() -> None:
     """A trial beyond the lag starts within 100 ms of the end of the one it waits for, and not before."""
     study = study_of(None, make_sampler("random", 1, 1, 1))
     first = study.ask()
-    suggest(SPACE, first)
+    proposed(first)
     with ThreadPoolExecutor(1) as threads:
         second = threads.submit(study.ask)
         time.sleep(0.1)
@@ -123,7 +123,7 @@ def test_stop_ends_all_waiting(jobs: int) -> None:
     sampler = make_sampler("random", 1, 1, 1)
     assert isinstance(sampler, LaggedSampler)
     study = study_of(None, sampler)
-    suggest(SPACE, study.ask())
+    proposed(study.ask())
     with ThreadPoolExecutor(jobs) as threads:
         waiting = [threads.submit(study.ask) for _ in range(jobs)]
         time.sleep(0.1)
@@ -188,7 +188,7 @@ def test_no_deadlock_where_a_trial_has_a_bug(jobs: int) -> None:
     study = study_of(None, make_sampler("tpe", 1, 1, 1))
 
     def objective(trial: Trial) -> float:
-        suggest(SPACE, trial)
+        proposed(trial)
         time.sleep(0.05)  # the others are waiting by then
         raise ZeroDivisionError
 

@@ -93,9 +93,10 @@ def _value(name: str, node: Any) -> ParamValue:
     import yaml
 
     hyperparameter = known(name)
-    if hyperparameter is None or (hyperparameter.each and hyperparameter.name == name):
-        hint = did_you_mean(name, NAMES, otherwise="Those for each layer have its number: filters_0.")
-        raise Refused(f"there is no such hyperparameter.{hint}")
+    if hyperparameter is None:
+        raise Refused(f"there is no such hyperparameter.{did_you_mean(name, NAMES)}")
+    if hyperparameter.each and hyperparameter.name == name:
+        raise Refused(f"there is one for each layer; name each, such as {name}_0.")
     values = read_values([str(node.value).strip()], hyperparameter.kind) if isinstance(node, yaml.ScalarNode) else None
     if not isinstance(values, Choices) or len(values.values) != 1:
         raise Refused("one value is tried at a time.")

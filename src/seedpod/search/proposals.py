@@ -19,7 +19,7 @@ from seedpod.trial import ParamValue, canonical_json
 GRID = "grid"
 GRID_STEPS = 5
 """Values that stand for a range without a step in a grid."""
-MOST_GRID_POINTS = 100_000
+MOST_GRID_POINTS = 10_000
 _TRIES = 100  # draws after which a configuration that is too large, or known, is taken all the same
 _FEW = 1000  # configurations up to which all of them are always at hand
 
