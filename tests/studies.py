@@ -11,10 +11,10 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 
-from seedpod.errors import Cause, TrainingError, TrialCancelled
-from seedpod.search.sampler import make_sampler
 from seedpod.config import OptimizationConfig
+from seedpod.errors import Cause, TrainingError, TrialCancelled
 from seedpod.search.proposals import Proposals
+from seedpod.search.sampler import make_sampler
 from seedpod.search.space import Images, Params, SearchSpace, _ask
 from seedpod.search.space_file import read_definition
 from seedpod.search.study import Ended, SearchStudy, Trial, left_to_run, open_study, optimize, suggest, take_up_open

@@ -1,5 +1,6 @@
 """What each trial tries: known-good first, then what was enqueued, nothing twice, and an end where nothing is left."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from seedpod.search.proposals import Proposals
 from seedpod.search.sampler import MAKERS, make_sampler
 from seedpod.search.space import Images, Params, SearchSpace
 from seedpod.search.space_file import read_definition
-from seedpod.search.study import suggest
+from seedpod.search.study import Trial, suggest
 from seedpod.trial import canonical_json
 from studies import run, study_of, table
 
@@ -44,6 +45,10 @@ def value_of(params: Params) -> float:
     return sum(canonical_json(params).encode()) % 997 / 997
 
 
+def tried(proposals: Proposals, trial: Trial) -> float:
+    return value_of(suggest(proposals, trial))
+
+
 def searched(
     space: SearchSpace,
     name: str,
@@ -57,7 +62,7 @@ def searched(
     proposals = Proposals(space, sampler=name, seed=7, trials=trials, enqueued=enqueued)
     study = study_of(None, make_sampler(name, 7, 3, lag))
     total = trials if proposals.total is None else min(trials, proposals.total)
-    run(study, lambda trial: value_of(suggest(proposals, trial)), trials=total, jobs=jobs)
+    run(study, partial(tried, proposals), trials=total, jobs=jobs)
     return table(study)
 
 
@@ -114,7 +119,7 @@ def test_a_killed_search_goes_on_to_the_same_end(six: SearchSpace) -> None:
         study = study_of(storage, make_sampler("tpe", 7, 3, 4))
         proposals = Proposals(six, seed=7, trials=20)
         left = total - len(study.trials)
-        run(study, lambda trial, proposals=proposals: value_of(suggest(proposals, trial)), trials=left, jobs=2)
+        run(study, partial(tried, proposals), trials=left, jobs=2)
     assert table(study) == searched(six, "tpe", 1)
 
 
@@ -172,7 +177,7 @@ def test_mistakes_in_what_is_enqueued(six: SearchSpace, tmp_path: Path, text: st
 
 def test_enqueued_file_that_is_not_there() -> None:
     """A file that is not there is named."""
-    with pytest.raises(ConfigError, match="enqueue=nowhere.yaml: there is no such file"):
+    with pytest.raises(ConfigError, match=r"enqueue=nowhere\.yaml: there is no such file"):
         read_enqueued(OptimizationConfig(enqueue="nowhere.yaml"))
 
 

@@ -246,7 +246,7 @@ def test_equal_content_gives_equal_terms(tmp_path: Path) -> None:
 
 
 def test_points_of_a_conditional_space(tmp_path: Path) -> None:
-    """All configurations are found once, and conditions count: a momentum for sgd alone, units for dense layers alone."""
+    """All configurations are found once, and conditions count: momentum for sgd alone, units for dense layers alone."""
     text = "optimizer: [adam, sgd]\nmomentum: [0.8, 0.9, 0.95]\ndense_layers: 0..2\ndense_units: [32, 64]\n"
     points = space(written(tmp_path, text)).points(1000)
     assert points is not None

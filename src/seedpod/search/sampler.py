@@ -47,10 +47,9 @@ def make_sampler(name: str, seed: int, startup_trials: int, lag: int | None, loo
         ConfigError: The sampler needs a package that is not installed.
     """
     package = _NEEDS.get(name)
-    if package is not None and find_spec(package) is None:
+    if package is not None and not _is_installed(package):
         raise ConfigError(
-            f"sampler={name} needs the package {package}: `uv sync --extra samplers` or `pip install {package}`; or "
-            f"choose another sampler."
+            f"sampler={name} needs the package {package}: `pip install {package}`, or choose another sampler."
         )
     # Once and for all threads: `warnings.catch_warnings` is not thread-safe. `group` splits a conditional space into
     # the parts that occur together, so that TPE stays multivariate where a trial has two blocks and another three; it
@@ -58,6 +57,13 @@ def make_sampler(name: str, seed: int, startup_trials: int, lag: int | None, loo
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
     make = partial(MAKERS[name], seed, startup_trials)
     return make(seed) if lag is None else LaggedSampler(make, seed, lag, look)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # it is known to be missing
+        return False
 
 
 def _tpe(_seed: int, startup: int, trial_seed: int) -> BaseSampler:

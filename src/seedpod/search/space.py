@@ -184,7 +184,7 @@ def usual(name: str, chosen: Mapping[str, ParamValue], images: Images) -> ParamV
     side, optimizer = images.side, str(chosen.get("optimizer", "adamw"))
     inherent = known(name)
     if inherent is not None and inherent.name == "filters":
-        return min((16 if side >= _ROOMY else 32) << layer_of(name), 128)
+        return min((24 if side >= _ROOMY else 32) << layer_of(name), 128)
     blocks = min(max(2, side.bit_length() - 2), 5, side.bit_length() - 1)
     left = (images.shape[0] >> int(chosen.get("conv_blocks", blocks))) * (
         images.shape[1] >> int(chosen.get("conv_blocks", blocks))
