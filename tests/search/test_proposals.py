@@ -145,11 +145,12 @@ def test_a_run_is_enqueued_by_folder_or_name(six: SearchSpace, tmp_path: Path) -
     """The best of a run, by its folder's path, or by its name in results_dir."""
     folder = tmp_path / "results" / "earlier"
     folder.mkdir(parents=True)
-    (folder / "best.yaml").write_text("params:\n  kernel_size: 5\n", encoding="utf-8")
+    (folder / "best.yaml").write_text("params:\n  kernel_size: 5\n  epochs: 99\n", encoding="utf-8")
     by_path = read_enqueued(OptimizationConfig(enqueue=str(folder)))
     by_name = read_enqueued(OptimizationConfig(enqueue="earlier", results_dir=str(tmp_path / "results")))
-    assert by_path == by_name == [{"kernel_size": 5}]
-    assert place(by_path, six, "")[0]["kernel_size"] == 5
+    assert by_path == by_name == [{"kernel_size": 5, "epochs": 99}]
+    placed = place(by_path, six, "")[0]
+    assert (placed["kernel_size"], placed["epochs"]) == (5, 3)  # as long as this run's trials
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,8 @@ class ModelOptimizer:
         make_backend: MakeBackend = local_backend,
         clock: Clock | None = None,
     ) -> None:
+        self._definition = read_definition(config)
+        self._enqueued = read_enqueued(config)
         self._config = config
         self._observer = observer or Observer()
         self._callback = progress_callback
@@ -92,8 +94,6 @@ class ModelOptimizer:
         self._board = TrialBoard(config.trials, self._began)
         self._ending = Ending()
         self._price = price_of(config)
-        self._definition = read_definition(config)
-        self._enqueued = read_enqueued(config)
 
     def run(self) -> Summary:
         """Run the whole search, once, or what is left of it; its files are written when this returns or raises.

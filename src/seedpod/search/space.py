@@ -112,7 +112,9 @@ class SearchSpace:
             if values is None:
                 continue
             value = rounded(choose(name, values))
-            if name in params and not values.holds(value):
+            if name == "epochs" and self._values[name] is None:  # an earlier run's budget is not this one's
+                value = sensible(name, values)
+            elif name in params and not values.holds(value):
                 wrong.append(f"{name}: {show(params[name])} is none of the values that are searched, {values}")
                 value = sensible(name, values)
             chosen[name] = value
