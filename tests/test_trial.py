@@ -18,6 +18,7 @@ from seedpod.search.space import Images, SearchSpace
 from seedpod.search.space_file import SHIPPED, read_definition
 from seedpod.search.values import Span, Values, rounded
 from seedpod.trial import (
+    OBJECTIVES,
     SCHEMA,
     ParamValue,
     Status,
@@ -25,6 +26,7 @@ from seedpod.trial import (
     TrialRequest,
     TrialResult,
     TrialSpec,
+    WorkerReport,
     canonical_json,
     check_value,
     finite,
@@ -41,17 +43,17 @@ NO_METRICS: list[Any] = [None, [], "x", {"a": "1"}, {"a": True}, {"a": NAN}, {"a
 
 SPEC_REFUSALS: Mapping[str, list[Any]] = {
     "number": NO_COUNT,
-    "dataset": NO_TEXT,
-    "fingerprint": NO_TEXT,
-    "params": NO_PARAMS,
+    "dataset": [*NO_TEXT, "../digits", "/etc/passwd", ".hidden", "a b"],
+    "fingerprint": [*NO_TEXT, "0123456789ABCDEF", "0" * 15, "0" * 17],
+    "params": [*NO_PARAMS, {"a": "x" * 201}, {"x" * 201: 1}, {str(n): n for n in range(101)}],
     "seed": [*NO_COUNT, 2**32],
     "split_seed": [*NO_COUNT, 2**32],
-    "objective": NO_TEXT,
-    "max_epochs": [*NO_COUNT, 0],
-    "min_epochs": [*NO_COUNT, 0],
-    "validation_split": [*NO_NUMBER, 1.5],
-    "max_parameters": [*NO_COUNT, 0],
-    "max_seconds": NO_NUMBER,
+    "objective": [*NO_TEXT, "accuracy", "val_acuracy"],
+    "max_epochs": [*NO_COUNT, 0, 1001],
+    "min_epochs": [*NO_COUNT, 0, 1001],
+    "validation_split": [*NO_NUMBER, 0, 0.51, 1.5],
+    "max_parameters": [*NO_COUNT, 0, 10**12 + 1],
+    "max_seconds": [*NO_NUMBER, 7 * 24 * 3600 + 1],
 }
 PROGRESS_REFUSALS: Mapping[str, list[Any]] = {
     "number": NO_COUNT,
@@ -59,6 +61,7 @@ PROGRESS_REFUSALS: Mapping[str, list[Any]] = {
     "epoch": NO_COUNT,
     "max_epochs": [*NO_COUNT, 0],
     "value": [x for x in NO_VALUE if x is not None],
+    "values": [None, 0.5, "x", {}, [0.5, "x"], [True], [float("nan")]],
     "metrics": NO_METRICS,
     "seconds": NO_NUMBER,
     "attempt": [*NO_COUNT, 0],
@@ -167,6 +170,12 @@ def test_unknown_field_is_named(sample: Any) -> None:
     """A field that this side does not know is not dropped silently."""
     with pytest.raises(ContractMismatch, match="unknown field 'colour'"):
         type(sample).from_wire({**sample.to_wire(), "colour": "red"})
+
+
+def test_every_objective_that_can_be_asked_for_can_be_trained() -> None:
+    """What the setting offers is what a worker takes: a trial is not refused by the machine that is to train it."""
+    (offered,) = (each.metadata["kind"] for each in fields(OptimizationConfig) if each.name == "optimize_for")
+    assert tuple(option.name for option in offered.options if not option.awaits) == OBJECTIVES
 
 
 @EVERY_KIND
@@ -297,6 +306,17 @@ def test_metrics_that_are_not_finite_travel_as_null() -> None:
     }
     wild = replace(samples.RESULT, metrics={"loss": NAN}, history=({"loss": INF},))
     assert TrialResult.from_wire(through_json(wild.to_wire())).metrics == {"loss": None}
+
+
+@pytest.mark.parametrize("gpu", ["", "NVIDIA H100 80GB HBM3"])
+def test_report_of_a_worker_comes_back(gpu: str) -> None:
+    """A worker's report is read as it was sent; one of an image that did not tell its GPU yet is read too."""
+    report = WorkerReport("1.0", 2, 1, {"digits": "f" * 16}, gpu)
+    assert WorkerReport.from_wire(report.to_wire()) == report
+    older = {name: value for name, value in report.to_wire().items() if name != "gpu"}
+    assert WorkerReport.from_wire(older) == replace(report, gpu="")
+    with pytest.raises(ContractMismatch, match="'gpu'"):
+        WorkerReport.from_wire({**older, "gpu": 7})
 
 
 def longest(values: Values) -> tuple[ParamValue, ...]:

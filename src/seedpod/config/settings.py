@@ -49,6 +49,7 @@ HARMLESS = frozenset(
         "gpu_price_per_second",
         "max_cost",
         "dashboard",
+        "web_port",
         "run_name",
         "results_dir",
         "cache_dir",
@@ -64,13 +65,12 @@ _MAX_WORKERS = 512
 _WEEK = 7 * 24 * 3600  # seconds; RunPod's longest executionTimeout
 
 _ACTIVATIONS = tuple(Option(name) for name in ("relu", "leaky_relu", "swish", "gelu"))
-_WEB = "the web dashboard"
 _DASHBOARDS = (
     Option("auto", also=("true", "yes", "on", "1")),
     Option("live"),
     Option("plain"),
     Option("none", also=("false", "no", "off", "0")),
-    Option("web", awaits=_WEB),
+    Option("web"),
 )
 _MODES = (Option("simple"), Option("health", awaits=_HEALTH))
 _OPTIMIZE_FOR = (
@@ -83,6 +83,7 @@ _OPTIMIZE_FOR = (
     Option("training_time", awaits=_MORE_OBJECTIVES),
 )
 _SAMPLERS = tuple(Option(name) for name in ("tpe", "random", "gp", "cmaes", "grid", "nsga2", "qmc"))
+_PRUNERS = tuple(Option(name) for name in ("hyperband", "asha", "median", "patient", "none"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,10 @@ class OptimizationConfig:
     )
     sampler: str = field(
         default="tpe", metadata=about(SEARCH, Choice(_SAMPLERS), "how the next trial's hyperparameters are chosen")
+    )
+    pruner: str = field(
+        default="asha",
+        metadata=about(SEARCH, Choice(_PRUNERS), "which trials end before their last epoch, as hopeless beside others"),
     )
     startup_trials: int = field(
         default=10,
@@ -224,7 +229,10 @@ class OptimizationConfig:
         default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once")
     )
     gpu: str = field(
-        default="", metadata=about(RUNPOD, Text(), "the endpoint's GPU, such as 4090, for what its trials cost")
+        default="",
+        metadata=about(
+            RUNPOD, Text(), "the endpoint's GPU, such as 4090, for what its trials cost; '' is what its workers tell"
+        ),
     )
     gpu_price_per_second: float = field(
         default=0.0,
@@ -232,14 +240,25 @@ class OptimizationConfig:
     )
     max_cost: float = field(
         default=0.0,
-        metadata=about(RUNPOD, Number(0, 1_000_000, "USD"), "no trial starts that would pass this; 0 is no limit"),
+        metadata=about(
+            RUNPOD,
+            Number(0, 1_000_000, "USD"),
+            "no trial starts that would pass this, starts and idle included; 0 is no limit",
+        ),
     )
     dashboard: str = field(
         default="auto",
         metadata=about(
             SCREEN,
             Choice(_DASHBOARDS),
-            "how a search is shown; auto is live on a terminal that can show it; enable_dashboard=false is none",
+            "how a search is shown; auto is live on a terminal that can show it, web is auto and a page for a browser "
+            "beside it; enable_dashboard=false is none",
+        ),
+    )
+    web_port: int = field(
+        default=0,
+        metadata=about(
+            SCREEN, Whole(0, 65535), "the page's port with dashboard=web; 0 keeps the run's own, or takes a free one"
         ),
     )
     run_name: str = field(

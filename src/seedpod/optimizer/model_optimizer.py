@@ -3,8 +3,10 @@
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,23 +16,28 @@ from seedpod.clock import Clock, SystemClock
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import Cause, ConfigError, EndpointRefused, EndpointUnreachable, SeedpodError, TrialError
 from seedpod.events import Observer, Plan, Summary, summarize
-from seedpod.money import FREE, estimate_before, price_of
+from seedpod.money import FREE, Prices, estimate_before, price_of
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import lag_of, local_workers, proposals_of, spec_of
 from seedpod.optimizer.running import TrialRunner
 from seedpod.progress import ConcurrentProgressAggregator, ProgressCallback
+from seedpod.remote.view import JobListener, TellsOfJobs
 from seedpod.reporting import Reporter
 from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.enqueued import read_enqueued
+from seedpod.search.lease import LeaseRules
 from seedpod.search.proposals import Proposals
+from seedpod.search.pruner import make_pruner
 from seedpod.search.sampler import make_sampler
 from seedpod.search.space_file import read_definition
 from seedpod.search.study import (
+    BasePruner,
     BaseSampler,
     Ended,
     SearchStudy,
+    about_to_end,
     agree,
     close_study,
     ended_trials,
@@ -72,6 +79,8 @@ class ModelOptimizer:
             that raises is reported once and the search goes on.
         make_backend: Where trials run; trainer processes of this machine by default.
         clock: Tells the time.
+        owner: ``host:pid``, this optimizer's name in a shared study.
+        lease: When another optimizer of a shared study is taken for dead.
     """
 
     def __init__(
@@ -82,9 +91,13 @@ class ModelOptimizer:
         progress_callback: ProgressCallback | None = None,
         make_backend: MakeBackend = local_backend,
         clock: Clock | None = None,
+        owner: str = _OWNER,
+        lease: LeaseRules | None = None,
     ) -> None:
         self._definition = read_definition(config)
         self._enqueued = read_enqueued(config)
+        self._owner = owner
+        self._lease = lease
         self._config = config
         self._observer = observer or Observer()
         self._callback = progress_callback
@@ -94,6 +107,7 @@ class ModelOptimizer:
         self._board = TrialBoard(config.trials, self._began)
         self._ending = Ending()
         self._price = price_of(config)
+        self._study: SearchStudy | None = None  # once trials run
 
     def run(self) -> Summary:
         """Run the whole search, once, or what is left of it; its files are written when this returns or raises.
@@ -112,7 +126,7 @@ class ModelOptimizer:
             if not new:
                 check_resumable(folder.path.name, folder.config_file, self._config)
             self._board.charge(read_spent(folder.events))
-            study = open_study(folder.path.name, self._config.storage, folder.journal, _OWNER)
+            study = open_study(folder.path.name, self._config.storage, folder.journal, self._owner)
             try:
                 return self._with_backend(folder, study)
             finally:
@@ -143,11 +157,12 @@ class ModelOptimizer:
             cost = estimate_before(self._config, self._price, self._config.trials)
             plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once, cost)
             proposals = proposals_of(self._config, plan.data, self._definition, self._enqueued)
-            study.sampler = self._sampler(study, plan.data, proposals)
+            study.sampler, study.pruner = self._search_by(study, plan.data, proposals)
             recorded = self._recorded(folder, plan.data)
             folder.write_config(to_yaml(self._config))
             self._take_up(study, recorded, folder, plan.data, proposals)
-            return self._search(plan, study, backend, folder, proposals)
+            over = frozenset(trial.spec.uid for trial in recorded.values())
+            return self._search(plan, study, backend, folder, proposals=proposals, over=over)
         finally:
             backend.close()
 
@@ -155,17 +170,29 @@ class ModelOptimizer:
         """End the search in order: no new trials, running ones cancelled, results saved. Safe from any thread."""
         self._ending.stop(reason)
 
+    def importances(self) -> Mapping[str, float]:
+        """Share of each hyperparameter in the value so far, largest first; empty where that is not known.
+
+        Safe from any thread while the search runs; takes the longer the more trials there are.
+        """
+        return {} if self._study is None else importances(self._study, so_far=True)
+
     @property
     def stopped(self) -> str:
         """Why the search was stopped; empty where it was not."""
         return self._ending.reason
 
-    def _sampler(self, study: SearchStudy, data: DatasetInfo, proposals: Proposals) -> BaseSampler:
+    def _search_by(self, study: SearchStudy, data: DatasetInfo, proposals: Proposals) -> tuple[BaseSampler, BasePruner]:
+        """What proposes trials and what ends hopeless ones, under the lag that all runs of the study agree on."""
         config = self._config
         terms = {**decisive(config), "fingerprint": data.fingerprint, **proposals.terms}
         lag = agree(study, terms, lag_of(config), any_lag=config.search_lag == "auto")
         look = _LOOK if config.storage else None
-        return make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look)
+        epochs = config.min_epochs_per_trial, config.max_epochs_per_trial
+        return (
+            make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look),
+            make_pruner(config.pruner, epochs, lag),
+        )
 
     def _recorded(self, folder: RunFolder, data: DatasetInfo) -> dict[int, FinishedTrial]:
         """The trials of an earlier run of this folder that have a record, by number."""
@@ -208,39 +235,54 @@ class ModelOptimizer:
         return trial
 
     def _search(
-        self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder, proposals: Proposals
+        self,
+        plan: Plan,
+        study: SearchStudy,
+        backend: TrialBackend,
+        folder: RunFolder,
+        *,
+        proposals: Proposals,
+        over: frozenset[str],
     ) -> Summary:
         self._board.limit(proposals.total)
         aggregator = self._aggregator_for(backend)
         reporter = self._reporter_for(backend, folder, aggregator)
         self._ending.will_stop(study, reporter)
+        self._study = study
         runner = TrialRunner(
             plan=plan,
             proposals=proposals,
+            study=study,
             backend=backend,
             folder=folder,
             board=self._board,
             reporter=reporter,
             aggregator=aggregator,
             ending=self._ending,
-            price=self._price,
+            prices=Prices(self._price),
             clock=self._clock,
             began=self._began,
         )
         try:
             reporter.began(plan)
-            self._optimize(study, runner, plan.workers)
+            ahead = 0
+            if isinstance(backend, TellsOfJobs):
+                backend.listen(JobListener(ending=partial(about_to_end, study), late=runner.late), over)
+                ahead = plan.workers
+            self._optimize(study, runner, plan.workers, ahead)
             return self._ended(plan, self._summary(study, folder.path.name), folder, reporter)
         finally:
             reporter.close()
 
-    def _optimize(self, study: SearchStudy, runner: TrialRunner, workers: int) -> None:
+    def _optimize(self, study: SearchStudy, runner: TrialRunner, workers: int, ahead: int) -> None:
         runner.check_failures()
         optimize(
             study,
             runner.objective,
             trials=left_to_run(study, self._board.snapshot().total),
             jobs=workers,
+            ahead=ahead,
+            lease=self._lease,
             timeout=self._config.timeout_hours * 3600 or None,
             stopping=lambda: bool(self.stopped),
             failed=self._ending.fail,

@@ -68,7 +68,7 @@ class _Guess:
 
 
 def outlook(snapshot: Snapshot, now: float, at_once: int) -> Outlook | None:
-    """What is still to come; None while nothing is known: no trial has ended or finished an epoch.
+    """What is still to come; None while nothing is known: no trial has ended or finished a second epoch.
 
     Args:
         snapshot: The board.
@@ -91,7 +91,7 @@ def outlook(snapshot: Snapshot, now: float, at_once: int) -> Outlook | None:
         for trial in snapshot.running
     }
     deals = _Deals(sample, past.wait, past.scatter)
-    ends = deals.ends(list(guesses.values()), snapshot.queued, max(1, at_once, len(guesses)))
+    ends = deals.ends(list(guesses.values()), snapshot.queued, max(1, at_once))
     running = {number: guess.left() for number, guess in guesses.items()}
     return Outlook(
         seconds=statistics.fmean(ends),
@@ -111,6 +111,8 @@ def _guess(trial: RunningTrial, past: "_Past", now: float) -> _Guess | None:
     like = past.pace_of(trial) if not heard or (progress and progress.epoch == 1) else None
     if progress is None or trial.reported_at is None or not heard:
         return None if like is None else _unheard(trial, like * epochs, past.wait_of(trial), now)
+    if progress.epoch == 1 and like is None and trial.spec.max_epochs > 1:
+        return None  # a first epoch holds the compilation, five times an epoch: alone it is no ground
     pace, busy = _own_pace(trial, like)
     total = busy + max(0.0, epochs - progress.epoch) * pace
     wait = max(0.0, trial.reported_at - trial.started_at - busy)
@@ -220,11 +222,16 @@ class _Deals:
         ]
         last = max(slots, default=0.0)
         slots += [0.0] * (workers - len(running))
+        slots, behind = slots[:workers], slots[workers:]  # the latter begin where one of the former ends
         bulk = queued - dealt
         if bulk:
             work = bulk * (self._mean * doubt + self._wait) + chance.gauss(0, self._spread) * math.sqrt(bulk)
             slots = [slot + max(0.0, work) / workers for slot in slots]
         heapq.heapify(slots)
+        for left in behind:
+            end = slots[0] + left
+            heapq.heapreplace(slots, end)
+            last = max(last, end)
         for drawn in chance.choices(self._sample, k=dealt):
             end = slots[0] + self._wait + drawn * doubt
             heapq.heapreplace(slots, end)

@@ -17,13 +17,16 @@ from seedpod.board import FinishedTrial
 from seedpod.errors import SeedpodError
 from seedpod.events import Plan, Summary
 from seedpod.guarded import Guarded
-from seedpod.remote.view import EndpointView
+from seedpod.remote.view import EndpointView, LateJob
 from seedpod.trial import TrialProgress, TrialSpec, finite
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Version of the lines' form; in the first line of every run."""
+
+
+_JOB_LATE = "job_late"
 
 
 class EventLog:
@@ -57,6 +60,7 @@ class EventLog:
         """A search is over."""
         best = None if summary.best is None else summary.best.spec.number
         facts = {"outcome": summary.outcome, "trials": dict(summary.trials), "best": best, "spent": summary.cost}
+        facts |= {"starts": summary.starts, "idle": summary.idle, "unpriced": summary.unpriced}
         self._write("search_ended", at, facts)
 
     def stopping(self, at: float, reason: str) -> None:
@@ -94,9 +98,26 @@ class EventLog:
             "cost": result.cost,
             "backend": result.backend,
             "attempts": result.attempts,
+            "worker": str(result.run.get("worker", "")),
+            "gpu": str(result.run.get("gpu", "")),
             "cause": None if result.error is None else str(result.error.cause),
         }
         self._write("trial_finished", at, facts)
+
+    def job_late(self, at: float, job: LateJob, cost: float | None) -> None:
+        """A job has ended after its trial."""
+        facts = {
+            "trial": job.trial,
+            "uid": job.uid,
+            "attempt": job.attempt,
+            "job": job.job,
+            "worker": job.worker,
+            "status": job.state,
+            "value": job.value,
+            "billed_seconds": job.seconds,
+            "cost": cost,
+        }
+        self._write(_JOB_LATE, at, facts)
 
     def endpoint(self, at: float, view: EndpointView) -> None:
         """The endpoint's state is another one."""
@@ -131,7 +152,7 @@ class EventLog:
 
 
 def read_spent(path: Path) -> float:
-    """USD that the trials of earlier runs have cost which have no record: those that were cancelled.
+    """USD of earlier runs that are in no trial's record: of trials that were cancelled, and of jobs that ended late.
 
     Raises:
         SeedpodError: The file cannot be read.
@@ -142,13 +163,14 @@ def read_spent(path: Path) -> float:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise SeedpodError(f"cannot read {path} ({error.strerror}).") from error
-    return sum(_cost_of_cancelled(line) for line in lines if '"cancelled"' in line)
+    return sum(_cost_without_record(line) for line in lines if '"cancelled"' in line or _JOB_LATE in line)
 
 
-def _cost_of_cancelled(line: str) -> float:
+def _cost_without_record(line: str) -> float:
     try:
         fact = json.loads(line)
-        return float(fact["cost"]) if fact["event"] == "trial_finished" and fact["status"] == "cancelled" else 0.0
+        cancelled = fact["event"] == "trial_finished" and fact["status"] == "cancelled"
+        return float(fact["cost"]) if cancelled or fact["event"] == _JOB_LATE else 0.0
     except (ValueError, KeyError, TypeError):
         return 0.0  # half a line, or somebody's note
 
