@@ -21,7 +21,7 @@ ROWS = (
     ("dashboard", "results", "search"),
     ("backends", "endpoint", "progress", "events", "findings", "money"),
     ("training", "remote", "board", "config"),
-    ("tally",),
+    ("tally", "hyperparameters"),
     ("trial", "clock"),
     ("objectives",),
     ("errors", "guarded"),

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from seedpod.config.kinds import Choice, Joined, Number, Option, Several, Truth, Whole
+from seedpod.config.kinds import Assignments, Choice, Joined, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
 from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text
 from seedpod.config.wording import Refused, complaint, located
@@ -24,13 +24,17 @@ SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, FILES = (
 )
 
 # What settings and options wait for. Removing an `awaits=` below opens that setting, and nothing else is needed.
-_MORE_SAMPLERS = "samplers other than tpe and random"
 _HEALTH = "the health of trained networks as part of the search"
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 HARMLESS = frozenset(
     {
         "trials",
+        # Of these it is the content that decides, not the path: the study holds a run to it.
+        "search_space",
+        "fix",
+        "space",
+        "enqueue",
         "timeout_hours",
         "max_failures",
         "trial_retries",
@@ -71,15 +75,7 @@ _DASHBOARDS = (
 )
 _MODES = (Option("simple"), Option("health", awaits=_HEALTH))
 _OPTIMIZE_FOR = tuple(Option(name) for name in OBJECTIVES)
-_SAMPLERS = (
-    Option("tpe"),
-    Option("random"),
-    Option("gp", awaits=_MORE_SAMPLERS),
-    Option("cmaes", awaits=_MORE_SAMPLERS),
-    Option("grid", awaits=_MORE_SAMPLERS),
-    Option("nsga2", awaits=_MORE_SAMPLERS),
-    Option("qmc", awaits=_MORE_SAMPLERS),
-)
+_SAMPLERS = tuple(Option(name) for name in ("tpe", "random", "gp", "cmaes", "grid", "nsga2", "qmc"))
 _PRUNERS = tuple(Option(name) for name in ("hyperband", "asha", "median", "patient", "none"))
 
 
@@ -112,7 +108,37 @@ class OptimizationConfig:
     )
     startup_trials: int = field(
         default=10,
-        metadata=about(SEARCH, Whole(1, MAX_TRIALS, "trials"), "random trials before tpe starts to learn from them"),
+        metadata=about(
+            SEARCH,
+            Whole(1, MAX_TRIALS, "trials"),
+            "random trials before the sampler starts to learn from them; nsga2's generation",
+        ),
+    )
+    search_space: str = field(
+        default="default",
+        metadata=about(SEARCH, Text(), "what is searched: small, default, wide or a file, see docs/search_spaces.md"),
+    )
+    fix: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            SEARCH, Assignments("activation=relu"), "hyperparameters that are not searched; here fix.activation=relu"
+        ),
+    )
+    space: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            SEARCH,
+            Assignments("learning_rate=1e-4..1e-2"),
+            "other values to search; here space.learning_rate=1e-4..1e-2 or space.optimizer=adam,sgd",
+        ),
+    )
+    enqueue: str = field(
+        default="",
+        metadata=about(
+            SEARCH,
+            Text(),
+            "hyperparameters to try first: a file with a list of sets, or an earlier run or its best.yaml",
+        ),
     )
     reproducible: bool = field(
         default=True,
@@ -328,6 +354,9 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
     if str(values.get("runpod_service_endpoint", "")).startswith("rpa_"):  # as RunPod's keys do; settings are saved
         origin = origins.get("runpod_service_endpoint", "")
         yield complaint("runpod_service_endpoint=...", origin, "this is an API key: is it swapped with RUNPOD_API_KEY?")
+    if "," in str(values.get("optimize_for", "")) and values.get("sampler") == "cmaes":
+        origin = origins.get("sampler", "")
+        yield complaint("sampler=cmaes", origin, "takes one objective; for several, tpe or nsga2.")
     yield from _lag_conflicts(values, origins)
     dataset = values.get("dataset")
     if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):
