@@ -41,7 +41,7 @@ def spec(number: int, seconds: float) -> TrialSpec:
         params={"pause": seconds / EPOCHS, "epochs": EPOCHS},
         seed=number,
         split_seed=0,
-        objective="val_accuracy",
+        objectives=("val_accuracy",),
         max_epochs=EPOCHS,
         min_epochs=1,
         validation_split=0.2,

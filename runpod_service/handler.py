@@ -248,7 +248,7 @@ async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialRes
     except (TrialError, ConfigError) as error:
         failure = error if isinstance(error, TrialError) else TrainingError(str(error), cause=Cause.DATA)
         # What was not polled in time: a pruner may have ended the trial before it failed.
-        rows = tuple({spec.objective: value} for value in values)
+        rows = tuple({spec.objectives[0]: value} for value in values)
         result = TrialResult.ended(spec.number, Status.FAILED, failure, epochs=len(rows), history=rows)
     finally:
         place.close()

@@ -6,7 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from seedpod.errors import Cause
-from seedpod.trial import OBJECTIVES, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
+from seedpod.objectives import OBJECTIVES
+from seedpod.trial import MOST_FOLDS, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
 
 SPEC = TrialSpec(
     number=3,
@@ -15,7 +16,7 @@ SPEC = TrialSpec(
     params={"conv_blocks": 2, "learning_rate": 0.001, "activation": "relu", "normalization": "batch"},
     seed=45,
     split_seed=42,
-    objective="val_accuracy",
+    objectives=("val_accuracy",),
     max_epochs=4,
     min_epochs=1,
     validation_split=0.2,
@@ -58,6 +59,8 @@ _metrics = st.dictionaries(_names, st.none() | _numbers, max_size=4)
 _units = st.floats(0, 1)
 _seconds = st.floats(0, 1e6)
 
+_objectives = st.lists(st.sampled_from(sorted(OBJECTIVES)), min_size=1, unique=True).map(tuple)
+
 specs = st.builds(
     TrialSpec,
     number=_counts,
@@ -66,12 +69,16 @@ specs = st.builds(
     params=st.dictionaries(_names, _values, max_size=5),
     seed=st.integers(0, 2**32 - 1),
     split_seed=st.integers(0, 2**32 - 1),
-    objective=st.sampled_from(OBJECTIVES),
+    objectives=_objectives,
     max_epochs=st.integers(1, 1000),
     min_epochs=st.integers(1, 1000),
     validation_split=st.floats(0.01, 0.5),
     max_parameters=st.integers(1, 10**12),
     max_seconds=st.floats(0, 7 * 24 * 3600),
+    cv_folds=st.integers(1, MOST_FOLDS),
+    max_model_mb=_seconds,
+    min_accuracy=_units,
+    min_accuracy_epochs=st.integers(1, 1000),
 )
 progresses = st.builds(
     TrialProgress,
@@ -79,7 +86,7 @@ progresses = st.builds(
     sequence=_counts,
     epoch=_counts,
     max_epochs=st.integers(1, 1000),
-    value=st.none() | _units,
+    value=st.none() | _numbers,
     metrics=_metrics,
     seconds=_seconds,
     attempt=st.integers(1, 9),
@@ -99,6 +106,12 @@ _described = {
     "run": st.dictionaries(_names, _values, max_size=3),
 }
 _failures = st.builds(TrialFailure, st.sampled_from(Cause), st.text(max_size=30), st.text(max_size=30))
-results = st.builds(TrialResult, status=st.just(Status.COMPLETE), value=_units, **_described) | st.builds(
+results = st.builds(
+    TrialResult,
+    status=st.just(Status.COMPLETE),
+    value=_numbers,
+    further=st.lists(_numbers, max_size=3).map(tuple),
+    **_described,
+) | st.builds(
     TrialResult, status=st.sampled_from([s for s in Status if s is not Status.COMPLETE]), error=_failures, **_described
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seedpod.errors import Cause, TrainingError
-from seedpod.trial import Report, Status, TrialProgress, TrialResult, TrialSpec
+from seedpod.trial import Report, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
 
 
 def make(cache_dir: Path, schedulers: int) -> "StandInTrainer":
@@ -41,20 +41,28 @@ class StandInTrainer:
         slow = self._longest * (0.3 + 0.7 * value_of(spec)) / epochs
         pause = float(spec.params.get("pause", os.environ.get("SEEDPOD_STAND_IN_PAUSE", slow)))
         last_pause = float(spec.params.get("last_pause", pause))
-        history = []
+        history, curve = [], list[float | None]()
         for epoch in range(1, epochs + 1):
             self._pass_time(last_pause if epoch == epochs else pause, check)
             value = value_of(spec) * (epoch / epochs)
             loss = math.nan if do == "nan" else math.inf if do == "infinity" else 1 - value
             history.append({"val_accuracy": value, "val_loss": loss})
-            values = tuple(row["val_accuracy"] for row in history)
-            report(TrialProgress(spec.number, epoch, epoch, epochs, value, history[-1], pause * epoch, values))
+            told = known(spec, value)[0] if spec.goals[0].each_epoch else None
+            curve.append(told)
+            report(TrialProgress(spec.number, epoch, epoch, epochs, told, history[-1], pause * epoch, tuple(curve)))
+            if do == "hopeless":
+                failure = TrialFailure(Cause.HOPELESS, "it will not get better")
+                return TrialResult(
+                    spec.number, Status.PRUNED, epochs=epoch, history=tuple(history), parameters=100, error=failure
+                )
             if epoch == max(1, epochs // 2):
                 getattr(self, f"_{do}", self._train)()
+        value, *further = known(spec, value_of(spec))
         return TrialResult(
             spec.number,
             Status.COMPLETE,
-            value=history[-1]["val_accuracy"],
+            value=value,
+            further=tuple(further),
             best_epoch=epochs,
             epochs=epochs,
             metrics=history[-1],
@@ -109,6 +117,13 @@ class StandInTrainer:
         for _ in range(2000):
             print("x" * 1000)
             print("y" * 1000, file=sys.stderr)
+
+
+def known(spec: TrialSpec, accuracy: float) -> tuple[float, ...]:
+    """What is answered for each objective of the spec; sizes and times by its uid, as the accuracy is."""
+    size = 1 + int(value_of(spec) * 7) * 10 + int(spec.uid[8:], 16) % 10  # the better, the larger
+    values = {"val_loss": 1 - accuracy, "model_size": size, "inference_latency": size / 2, "training_time": size * 10}
+    return tuple(float(values.get(objective.name, accuracy)) for objective in spec.goals)
 
 
 def value_of(spec: TrialSpec) -> float:

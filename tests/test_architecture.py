@@ -23,6 +23,7 @@ ROWS = (
     ("training", "remote", "board", "config"),
     ("tally", "hyperparameters"),
     ("trial", "clock"),
+    ("objectives",),
     ("errors", "guarded"),
     ("__init__",),
 )

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from seedpod.errors import Cause, TrainingError, TrialCancelled, TrialError, Tri
 from seedpod.guarded import Guarded
 from seedpod.training.child import PoolLimits
 from seedpod.trial import ParamValue, Status, TrialBackend, TrialProgress, TrialSpec
-from stand_in_trainers import value_of
+from stand_in_trainers import known, value_of
 from thread_backend import ThreadBackend
 
 WORKERS = 2
@@ -110,6 +111,26 @@ def test_same_spec_same_result(backend: TrialBackend) -> None:
     """A spec that is run again gives the same value and history."""
     first, again = backend.run(spec(1), ignore), backend.run(spec(1), ignore)
     assert (first.value, first.history) == (again.value, again.history)
+
+
+def test_several_objectives(backend: TrialBackend) -> None:
+    """A trial of two objectives answers both, in its spec's order; its progress tells the first one, where it can."""
+    both = replace(spec(4), objectives=("model_size", "val_loss"))
+    seen: list[TrialProgress] = []
+    result = backend.run(both, seen.append)
+    assert result.values == known(both, value_of(both))
+    assert all(progress.value is None for progress in seen)  # a size is known at the end alone
+    again = replace(spec(4), objectives=("val_loss", "model_size"))
+    result = backend.run(again, seen.append)
+    assert result.values == known(again, value_of(again))
+
+
+def test_hopeless_trial_is_pruned_by_its_trainer(backend: TrialBackend) -> None:
+    """A trial that its trainer gives up comes back as pruned, with history and reason, and is not tried again."""
+    result = backend.run(spec(0, do="hopeless"), ignore)
+    assert (result.status, result.value, result.epochs, len(result.history)) == (Status.PRUNED, None, 1, 1)
+    assert result.error is not None
+    assert (result.error.cause, result.attempts % 100) == (Cause.HOPELESS, 1)
 
 
 def test_failure_fails_alone(backend: TrialBackend) -> None:

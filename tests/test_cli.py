@@ -317,3 +317,32 @@ def test_sixty_trials_do_not_grow_the_parent(tmp_path: Path, digits_cache: Path)
         assert search.wait() == 0
     assert len(sizes) == 60
     assert max(sizes) - sizes[0] < 50e6
+
+
+def test_search_for_the_lowest_loss(tmp_path: Path, digits_cache: Path) -> None:
+    """``optimize_for=val_loss`` ends with the trial of the lowest loss as the best, and says which way is better."""
+    done = run("trials=3", "run_name=r", "optimize_for=val_loss", f"cache_dir={digits_cache}", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    best = min(records(tmp_path / "results" / "r"), key=lambda r: r["value"])
+    assert best["value"] == min(row["val_loss"] for row in best["history"])
+    assert "Optimizes validation loss (lower is better)" in done.stdout
+    assert f"Best: trial {best['number']}, validation loss {best['value']:.4f}" in done.stdout
+
+
+def test_search_for_a_front_goes_on(tmp_path: Path, digits_cache: Path) -> None:
+    """``optimize_for=val_accuracy,model_size`` ends with a front, on the screen and in files; going on gives the front
+    of all its trials.
+    """
+    objectives = "optimize_for=val_accuracy,model_size"
+    first = run("trials=3", "run_name=r", objectives, f"cache_dir={digits_cache}", *QUICK, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "Pareto front of validation accuracy and model size" in first.stdout
+    folder = tmp_path / "results" / "r"
+    again = run("resume=r", "trials=5", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    values = {r["number"]: (r["values"]["val_accuracy"], -r["values"]["model_size"]) for r in records(folder)}
+    assert len(values) == 5
+    beaten = {n for n, one in values.items() for o in values.values() if o != one and o[0] >= one[0] and o[1] >= one[1]}
+    front = yaml.safe_load((folder / "front.yaml").read_text("utf-8"))
+    assert [each["trial"] for each in front] == sorted(set(values) - beaten)
+    assert f"{len(front)} of 5 trials" in again.stdout

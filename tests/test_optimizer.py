@@ -123,7 +123,7 @@ def test_spec_follows_from_config_and_number(configure: Configure) -> None:
     ModelOptimizer(config, make_backend=on(train)).run()
     assert [(spec.number, spec.seed, spec.split_seed) for spec in specs] == [(n, 7 + n, 7) for n in range(6)]
     for spec in specs:
-        assert (spec.dataset, spec.objective, spec.validation_split) == ("digits", "val_accuracy", 0.3)
+        assert (spec.dataset, spec.objectives, spec.validation_split) == ("digits", ("val_accuracy",), 0.3)
         assert (spec.max_parameters, spec.max_seconds, spec.min_epochs) == (99, 120, 1)
         assert spec.max_epochs == spec.params["epochs"]
         assert spec.params["activation"] == "gelu"

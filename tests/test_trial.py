@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 import samples
 from seedpod.config import OptimizationConfig
 from seedpod.errors import Cause, ContractMismatch, TrainingError
+from seedpod.objectives import OBJECTIVES
 from seedpod.search.space import Images, SearchSpace
 from seedpod.search.space_file import SHIPPED, read_definition
 from seedpod.search.values import Span, Values, rounded
 from seedpod.trial import (
-    OBJECTIVES,
+    MOST_FOLDS,
     SCHEMA,
     ParamValue,
     Status,
@@ -34,7 +35,7 @@ from seedpod.trial import (
 
 HUGE = 10**400  # a whole number that JSON can carry and no float can hold
 NAN, INF = float("nan"), float("inf")
-NO_VALUE: list[Any] = [NAN, INF, -INF, "0.98", None, 1.7, -0.1, True, False, [], {}, HUGE]
+NO_VALUE: list[Any] = [NAN, INF, -INF, "0.98", None, True, False, [], {}, HUGE]
 NO_NUMBER: list[Any] = ["1", None, True, [], {}, NAN, INF, HUGE, -1]
 NO_COUNT: list[Any] = [*NO_NUMBER, 1.0, 2.5]
 NO_TEXT: list[Any] = ["", None, 1, [], "x" * 201]
@@ -48,12 +49,16 @@ SPEC_REFUSALS: Mapping[str, list[Any]] = {
     "params": [*NO_PARAMS, {"a": "x" * 201}, {"x" * 201: 1}, {str(n): n for n in range(101)}],
     "seed": [*NO_COUNT, 2**32],
     "split_seed": [*NO_COUNT, 2**32],
-    "objective": [*NO_TEXT, "accuracy", "val_acuracy"],
+    "objectives": [None, [], "val_accuracy", ["colour"], [None], [[]], ["val_loss", "val_loss"]],
     "max_epochs": [*NO_COUNT, 0, 1001],
     "min_epochs": [*NO_COUNT, 0, 1001],
     "validation_split": [*NO_NUMBER, 0, 0.51, 1.5],
     "max_parameters": [*NO_COUNT, 0, 10**12 + 1],
     "max_seconds": [*NO_NUMBER, 7 * 24 * 3600 + 1],
+    "cv_folds": [*NO_COUNT, 0, MOST_FOLDS + 1],
+    "max_model_mb": NO_NUMBER,
+    "min_accuracy": [*NO_NUMBER, 1.5],
+    "min_accuracy_epochs": [*NO_COUNT, 0],
 }
 PROGRESS_REFUSALS: Mapping[str, list[Any]] = {
     "number": NO_COUNT,
@@ -80,6 +85,7 @@ RESULT_REFUSALS: Mapping[str, list[Any]] = {
     "cost": NO_NUMBER,
     "attempts": [*NO_COUNT, 0],
     "run": NO_PARAMS,
+    "further": [None, {}, "x", *([x] for x in NO_VALUE)],
     "error": ["x", [], 1, {}, {"cause": "bad luck"}, {"cause": None}],
 }
 KINDS: list[tuple[Any, Mapping[str, list[Any]]]] = [
@@ -175,7 +181,7 @@ def test_unknown_field_is_named(sample: Any) -> None:
 def test_every_objective_that_can_be_asked_for_can_be_trained() -> None:
     """What the setting offers is what a worker takes: a trial is not refused by the machine that is to train it."""
     (offered,) = (each.metadata["kind"] for each in fields(OptimizationConfig) if each.name == "optimize_for")
-    assert tuple(option.name for option in offered.options if not option.awaits) == OBJECTIVES
+    assert tuple(option.name for option in offered.options if not option.awaits) == tuple(OBJECTIVES)
 
 
 @EVERY_KIND
@@ -223,8 +229,8 @@ def test_no_message_breaks_the_reader(param: Any, data: object) -> None:
     ids=["check_value", "TrialResult", "from_wire"],
 )
 def test_no_such_thing_becomes_a_value(ask: Callable[[object], object], value: object) -> None:
-    """NaN, infinity, text, null, truth values and numbers out of range are never a complete trial's value."""
-    with pytest.raises(TrainingError, match="must be a number from 0 to 1") as caught:
+    """NaN, infinity, text, null and truth values are never a complete trial's value."""
+    with pytest.raises(TrainingError, match="must be a finite number") as caught:
         ask(value)
     assert caught.value.cause is Cause.BAD_VALUE
 
@@ -236,9 +242,9 @@ def test_only_a_complete_trial_has_a_value(status: Status) -> None:
         TrialResult.from_wire({**samples.failed(1).to_wire(), "status": status, "value": 0.5})
 
 
-@given(st.floats(0, 1) | st.sampled_from([0, 1]))
-def test_value_in_range_is_kept(value: float) -> None:
-    """Every number from 0 to 1 is a value, and comes back as a float."""
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-5, 5))
+def test_finite_value_is_kept(value: float) -> None:
+    """Every finite number may be a value, and comes back as a float."""
     assert check_value(value) == value
     assert isinstance(TrialResult.from_wire({**samples.RESULT.to_wire(), "value": value}).value, float)
 
@@ -264,12 +270,16 @@ CHANGES: dict[str, Any] = {
     "params": {**samples.SPEC.params, "conv_blocks": 3},
     "seed": 46,
     "split_seed": 43,
-    "objective": "val_loss",
+    "objectives": ("val_loss",),
     "max_epochs": 5,
     "min_epochs": 2,
     "validation_split": 0.21,
     "max_parameters": 1001,
     "max_seconds": 0.0,
+    "cv_folds": 5,
+    "max_model_mb": 1.5,
+    "min_accuracy": 0.5,
+    "min_accuracy_epochs": 2,
 }
 
 
@@ -281,7 +291,7 @@ def test_every_field_is_in_the_uid(name: str) -> None:
 
 def test_uid_is_what_it_was() -> None:
     """The uid of a given spec never changes between versions of one schema: resumed runs rely on it."""
-    assert samples.SPEC.uid == "0edfe6d7665f80b8"
+    assert samples.SPEC.uid == "18193d9bb0c11e71"
 
 
 def test_canonical_json_has_no_nan() -> None:
@@ -340,11 +350,15 @@ def test_largest_request_is_small(name: str) -> None:
         params=largest,
         seed=2**32 - 1,
         split_seed=2**32 - 1,
-        objective="inference_latency",
+        objectives=("val_accuracy", "inference_latency"),
         max_epochs=1000,
         min_epochs=1000,
         validation_split=1 / 3,
         max_parameters=10**12,
         max_seconds=config.max_training_time_minutes + 604_800.123456,
+        cv_folds=MOST_FOLDS,
+        max_model_mb=99.5,
+        min_accuracy=0.55,
+        min_accuracy_epochs=1000,
     )
-    assert len(canonical_json(TrialRequest(spec, 1000, 604_800.123456).to_wire())) < 1000
+    assert len(canonical_json(TrialRequest(spec, 1000, 604_800.123456).to_wire())) < 1024

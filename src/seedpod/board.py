@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from seedpod.guarded import Guarded
+from seedpod.objectives import dominates, precedes
 from seedpod.tally import NO_BILL, NO_EPOCHS, SAMPLES, Bill, EpochRate, Times, times_of
 from seedpod.trial import Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
 
@@ -26,7 +27,7 @@ class RunningTrial:
         reported_at: When that came; None before the first one.
         first: The first report of the attempt that runs.
         first_at: When that came.
-        values: The objective after the latest epochs, oldest first, at most CURVE.
+        values: The first objective after the latest epochs, oldest first, at most CURVE.
     """
 
     spec: TrialSpec
@@ -75,7 +76,10 @@ class Snapshot:
         running: Trials that run, by number.
         finished: How many trials ended in each way.
         last: The trials that ended last, oldest first, at most LAST.
-        best: The complete trial with the highest value; of equal ones, the lowest number.
+        best: The complete trial with the best value; of equal ones, the one with better further values, or the lowest
+            number.
+        front: Of several objectives, the complete trials that no other beats in one without losing in another, by
+            number; ``best`` is one of them. Empty where there is one objective.
         times: Where the seconds of the latest ended trials went, at most ``tally.SAMPLES``.
         rate: Epochs a second.
         bill: What ended trials have cost, those of an earlier run of this search included.
@@ -92,6 +96,7 @@ class Snapshot:
     times: tuple[Times, ...] = ()
     rate: EpochRate = NO_EPOCHS
     bill: Bill = NO_BILL
+    front: tuple[FinishedTrial, ...] = ()
 
 
 @dataclass(slots=True)
@@ -101,6 +106,7 @@ class _State:
     finished: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
     last: deque[FinishedTrial] = field(default_factory=lambda: deque(maxlen=LAST))
     best: FinishedTrial | None = None
+    front: tuple[FinishedTrial, ...] = ()
     failures: list[tuple[int, TrialFailure]] = field(default_factory=list)
     times: tuple[Times, ...] = ()
     rate: EpochRate = NO_EPOCHS
@@ -118,10 +124,12 @@ class _State:
         self.workers[worker] = finished.ended_at
         self.finished[finished.result.status] += 1
         self.last.append(finished)
-        if finished.result.error is not None:
+        if finished.result.error is not None and finished.result.status is Status.FAILED:
             self.failures.append((finished.result.number, finished.result.error))
         if _better(finished, self.best):
             self.best = finished
+        if len(finished.spec.objectives) > 1:
+            self.front = _front_with(finished, self.front)
 
 
 class TrialBoard:
@@ -205,6 +213,7 @@ class TrialBoard:
                 times=state.times,
                 rate=state.rate,
                 bill=state.bill,
+                front=state.front,
             )
 
 
@@ -213,9 +222,22 @@ def _age(progress: TrialProgress) -> tuple[int, int]:
 
 
 def _better(finished: FinishedTrial, best: FinishedTrial | None) -> bool:
-    value = finished.result.value
-    if finished.result.status is not Status.COMPLETE or value is None:
+    if finished.result.status is not Status.COMPLETE:
         return False
-    if best is None or best.result.value is None:
+    if best is None:
         return True
-    return (value, -finished.spec.number) > (best.result.value, -best.spec.number)
+    goals, values, others = finished.spec.goals, finished.result.values, best.result.values
+    if values == others:
+        return finished.spec.number < best.spec.number
+    return precedes(goals, values, others)
+
+
+def _front_with(finished: FinishedTrial, front: tuple[FinishedTrial, ...]) -> tuple[FinishedTrial, ...]:
+    """The front after one more trial; equal ones share it."""
+    goals, values = finished.spec.goals, finished.result.values
+    if finished.result.status is not Status.COMPLETE:
+        return front
+    if any(dominates(goals, other.result.values, values) for other in front):
+        return front
+    kept = [other for other in front if not dominates(goals, values, other.result.values)]
+    return tuple(sorted([*kept, finished], key=lambda trial: trial.spec.number))

@@ -35,7 +35,8 @@ class Cause(StrEnum):
 
     DIVERGED = "diverged"  # loss not finite
     DEADLINE = "deadline"  # over max_training_time_minutes, or a trainer that no longer answers
-    TOO_LARGE = "too_large"  # over max_parameters
+    TOO_LARGE = "too_large"  # over max_parameters or max_model_mb
+    HOPELESS = "hopeless"  # under min_accuracy_threshold; why a trial was pruned
     IMPOSSIBLE = "impossible"  # the configuration does not fit the images
     OUT_OF_MEMORY = "out_of_memory"
     PROCESS_DIED = "process_died"  # by a signal or an exit code

@@ -51,8 +51,8 @@ class Summary:
             ``bug``.
         trials: How many trials ended in each way.
         total: Trials that were asked for.
-        best: The best complete trial.
-        importances: Share of each hyperparameter in the value, largest first.
+        best: The best complete trial; of several objectives, by the first.
+        importances: Share of each hyperparameter in the value of the first objective, largest first.
         failures: Failed trials by cause, most frequent first.
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch.
@@ -60,6 +60,7 @@ class Summary:
         starts: USD beside that, at most: for the starts of workers.
         idle: USD beside that, at most: for the seconds that workers wait after their jobs.
         unpriced: Trials that were paid for at a price that is not known: ``cost`` lacks them.
+        front: See Snapshot.
     """
 
     run: str
@@ -75,6 +76,7 @@ class Summary:
     starts: float = 0.0
     idle: float = 0.0
     unpriced: int = 0
+    front: tuple[FinishedTrial, ...] = ()
 
 
 class Observer:
@@ -118,6 +120,7 @@ def summarize(
         starts=bill.start_seconds * (bill.per_second or 0.0),
         idle=bill.idle_seconds * (bill.per_second or 0.0),
         unpriced=bill.unpriced,
+        front=snapshot.front,
     )
 
 

@@ -24,7 +24,7 @@ class Times:
         cold: Whether it began before any trial of this search had been heard of, so that its wait says little about
             later ones.
         epochs: Epochs trained.
-        max_epochs: Epochs that it was given.
+        max_epochs: Epochs that it was given, of all folds together.
         level: See ``cost_level``.
     """
 
@@ -149,7 +149,7 @@ def times_of(spec: TrialSpec, result: TrialResult, took: float, training_at: flo
     else:
         wait = _number(result.run.get("queue_seconds"))
     wait = min(max(wait, 0.0), took)
-    return Times(took - wait, wait, cold, result.epochs, spec.max_epochs, cost_level(spec.params))
+    return Times(took - wait, wait, cold, result.epochs, spec.total_epochs, cost_level(spec.params))
 
 
 def cost_level(params: Mapping[str, ParamValue]) -> float:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,12 +16,13 @@ from enum import StrEnum
 from typing import Any, NoReturn, Protocol, Self
 
 from seedpod.errors import Cause, ContractMismatch, TrainingError, TrialError
+from seedpod.objectives import OBJECTIVES, Objective, checked, objectives_of
 
 SCHEMA = 2
 """Version of the wire form. Raise it with every change that an older reader would misread."""
 
-OBJECTIVES = ("val_accuracy",)
-"""Metrics that a trainer can be asked to make as good as possible; ``optimize_for`` offers these."""
+MOST_FOLDS = 20
+"""Folds of a cross-validation at most."""
 _DATASET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")  # never a path
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 _MOST_PARAMS = 100  # hyperparameters of one trial
@@ -50,12 +52,16 @@ class TrialSpec:
         params: The suggested hyperparameters, by name.
         seed: Seeds weights, dropout and shuffling: base seed + number.
         split_seed: Seeds the split into training and validation images: the base seed, so that all trials share it.
-        objective: Name of the metric that is the trial's value.
-        max_epochs: Epochs to train at most.
-        min_epochs: Epochs before early stopping may end the trial.
-        validation_split: Share of the training images held out for validation, in (0, 1).
+        objectives: Names of what the trial is judged by, the first of them first; see ``seedpod.objectives``.
+        max_epochs: Epochs to train at most, in each fold.
+        min_epochs: Epochs before early stopping may end a fold.
+        validation_split: Share of the training images held out for validation, in (0, 1); of a single split.
         max_parameters: Trainable parameters allowed.
-        max_seconds: Training seconds allowed; 0 means no limit.
+        max_seconds: Training seconds allowed, of all folds together; 0 means no limit.
+        cv_folds: Folds of the cross-validation; 1 is a single split.
+        max_model_mb: Size allowed, see the objective model_size; 0 means no limit.
+        min_accuracy: Validation accuracy that a fold must have reached after ``min_accuracy_epochs``; 0 asks for none.
+        min_accuracy_epochs: See there.
     """
 
     number: int
@@ -64,17 +70,54 @@ class TrialSpec:
     params: Mapping[str, ParamValue]
     seed: int
     split_seed: int
-    objective: str
+    objectives: tuple[str, ...]
     max_epochs: int
     min_epochs: int
     validation_split: float
     max_parameters: int
     max_seconds: float
+    cv_folds: int = 1
+    max_model_mb: float = 0.0
+    min_accuracy: float = 0.0
+    min_accuracy_epochs: int = 1
+
+    @property
+    def goals(self) -> tuple[Objective, ...]:
+        """What the trial is judged by."""
+        return objectives_of(self.objectives)
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of all folds together at most."""
+        return self.max_epochs * self.cv_folds
 
     @property
     def uid(self) -> str:
         """16 hex digits: the SHA-256 of the wire form. Equal specs have equal uids, in any run and on any machine."""
         return hashlib.sha256(canonical_json(self.to_wire()).encode()).hexdigest()[:16]
+
+    def curve(
+        self, history: Sequence[Mapping[str, float | None]], *, fold_ended: bool = True
+    ) -> tuple[float | None, ...]:
+        """The first objective as it is told after each epoch: that of the epoch, or in cross-validation from the end of
+        the first fold on the mean of the folds that have ended. None where the end of the trial alone tells it.
+
+        Args:
+            history: The metrics of every epoch so far; ``fold`` says of which fold it is.
+            fold_ended: Whether the last epoch is the last of its fold.
+        """
+        first, told, bests = self.goals[0], list[float | None](), list[float]()
+        if not first.each_epoch:
+            return (None,) * len(history)
+        pick = max if first.better(1.0, 0.0) else min
+        for number, row in enumerate(history, 1):
+            fold = row.get("fold")
+            last = fold_ended if number == len(history) else history[number].get("fold") != fold
+            if fold is not None and last:
+                known = [each[first.name] for each in history[:number] if each.get("fold") == fold]
+                bests.append(pick(value for value in known if value is not None))
+            told.append(statistics.fmean(bests) if bests else row.get(first.name))
+        return tuple(told)
 
     def to_wire(self) -> Wire:
         """The spec as plain JSON data."""
@@ -83,8 +126,10 @@ class TrialSpec:
             params=dict(self.params),
             validation_split=float(self.validation_split),  # 0 and 0.0 are equal, so they must not differ in the uid
             max_seconds=float(self.max_seconds),
+            max_model_mb=float(self.max_model_mb),
+            min_accuracy=float(self.min_accuracy),
         )
-        return {"schema": SCHEMA, **asdict(plain)}
+        return {"schema": SCHEMA, **asdict(plain), "objectives": list(self.objectives)}
 
     @classmethod
     def from_wire(cls, data: object) -> Self:
@@ -101,12 +146,16 @@ class TrialSpec:
             params=read.hyperparameters("params"),
             seed=read.integer("seed", low=0, high=2**32 - 1),
             split_seed=read.integer("split_seed", low=0, high=2**32 - 1),
-            objective=read.one_of("objective", OBJECTIVES),
+            objectives=read.objectives("objectives"),
             max_epochs=read.integer("max_epochs", low=1, high=1000),
             min_epochs=read.integer("min_epochs", low=1, high=1000),
             validation_split=read.number("validation_split", low=0.01, high=0.5),
             max_parameters=read.integer("max_parameters", low=1, high=10**12),
             max_seconds=read.number("max_seconds", low=0.0, high=7 * 24 * 3600.0),
+            cv_folds=read.integer("cv_folds", low=1, high=MOST_FOLDS),
+            max_model_mb=read.number("max_model_mb", low=0.0),
+            min_accuracy=read.number("min_accuracy", low=0.0, high=1.0),
+            min_accuracy_epochs=read.integer("min_accuracy_epochs", low=1),
         )
         read.finish()
         return spec
@@ -202,12 +251,13 @@ class TrialProgress:
     Attributes:
         number: The trial's number.
         sequence: Counts the reports of one attempt from 1; a reader keeps the highest and drops the rest.
-        epoch: Epochs finished.
-        max_epochs: Epochs that the trial may run.
-        value: The objective after this epoch, in [0, 1]; None where it is not a finite number.
-        metrics: Loss and accuracy, for training and validation, after this epoch; None where not finite.
+        epoch: Epochs finished, of all folds together.
+        max_epochs: Epochs that the trial may run, of all folds together.
+        value: The first objective after this epoch; None where it is not a finite number, or known at the end alone. At
+            the end of a fold, and until that of the next one, the mean of the folds that have ended.
+        metrics: What the history has of this epoch; None where not finite.
         seconds: Training seconds so far.
-        values: The objective after every epoch so far, the first one first: whoever misses a report misses no epoch.
+        values: ``value`` after every epoch so far, the first one first: whoever misses a report misses no epoch.
         attempt: Which try of the same spec this is, from 1.
         backend: Where it runs; told by the backend and not by the trainer, so it is never on the wire.
         worker: On which of its workers, told in the same way.
@@ -239,7 +289,7 @@ class TrialProgress:
             sequence=read.integer("sequence", low=0),
             epoch=read.integer("epoch", low=0),
             max_epochs=read.integer("max_epochs", low=1),
-            value=read.unit_or_null("value"),
+            value=read.number_or_null("value"),
             metrics=read.metrics("metrics"),
             seconds=read.number("seconds", low=0.0),
             values=read.curve("values"),
@@ -270,11 +320,11 @@ class TrialResult:
     Attributes:
         number: The trial's number.
         status: How it ended.
-        value: The objective at the best epoch, in [0, 1]; None unless complete.
-        best_epoch: The epoch of that value, from 1; 0 where there is none.
-        epochs: Epochs trained.
-        metrics: All metrics at the best epoch.
-        history: The metrics of every epoch, in order.
+        value: The first objective, of the best epoch; the mean of all folds; None unless complete.
+        best_epoch: The epoch of that value, from 1; of several folds the mean, rounded; 0 where there is none.
+        epochs: Epochs trained, of all folds together.
+        metrics: All metrics at the best epoch; of several folds the means, and the standard deviations as ``…_std``.
+        history: The metrics of every epoch, in order, of one fold after the other; ``fold`` says which, from 1.
         parameters: Trainable parameters of the model; 0 where it was never built.
         environment: What the numbers depend on beside the spec: Keras backend and version, device, threads, promise.
         seconds: Training seconds, without any wait for a process.
@@ -282,7 +332,8 @@ class TrialResult:
         cost: USD; None where it was paid for and the price is not known.
         attempts: Tries that it took.
         run: Where it ran: worker, its GPU, job, seconds in the queue and executing. Decides no number of the above.
-        error: Why it failed; None unless failed.
+        error: Why it failed, or was ended as hopeless; None unless failed or pruned.
+        further: The other objectives of its spec, in their order, of the same epoch.
     """
 
     number: int
@@ -300,10 +351,17 @@ class TrialResult:
     attempts: int = 1
     run: Mapping[str, ParamValue] = field(default_factory=dict)
     error: TrialFailure | None = None
+    further: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status is Status.COMPLETE:
-            check_value(self.value)
+            for value in (self.value, *self.further):
+                check_value(value)
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The value of each objective of its spec; empty where there is none."""
+        return () if self.value is None else (self.value, *self.further)
 
     @classmethod
     def ended(cls, number: int, status: Status, error: TrialError | None = None, **known: Any) -> Self:
@@ -321,7 +379,7 @@ class TrialResult:
                 run=dict(self.run),
             ),
         )
-        return {"schema": SCHEMA, **data, "history": list(data["history"])}
+        return {"schema": SCHEMA, **data, "history": list(data["history"]), "further": list(data["further"])}
 
     @classmethod
     def from_wire(cls, data: object) -> Self:
@@ -329,7 +387,7 @@ class TrialResult:
 
         Raises:
             ContractMismatch: A field is missing, unknown, of the wrong type or out of range; the message names it.
-            TrainingError: Status is complete and the value is not a number in [0, 1].
+            TrainingError: Status is complete and a value is not a finite number.
         """
         read = _Reader("response", data)
         status = read.choice("status", Status)
@@ -337,6 +395,7 @@ class TrialResult:
             number=read.integer("number", low=0),
             status=status,
             value=check_value(read.anything("value")) if status is Status.COMPLETE else read.null("value"),
+            further=read.values("further", none=status is not Status.COMPLETE),
             best_epoch=read.integer("best_epoch", low=0),
             epochs=read.integer("epochs", low=0),
             metrics=read.metrics("metrics"),
@@ -380,16 +439,25 @@ class TrialBackend(Protocol):
 
 
 def check_value(value: object) -> float:
-    """Return ``value`` if it is a finite number in [0, 1].
+    """Return ``value`` if it is a finite number; whether it is in its objective's range, ``checked_values`` says.
 
     Raises:
-        TrainingError: It is anything else: NaN, infinity, text, null, a truth value, out of range.
+        TrainingError: It is anything else: NaN, infinity, text, null, a truth value.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:  # false for NaN
+    if isinstance(value, int | float) and _is_number(value):
         return float(value)
     raise TrainingError(
-        f"the trial answered {value!r} as its value; it must be a number from 0 to 1.", cause=Cause.BAD_VALUE
+        f"the trial answered {value!r:.80} as its value; it must be a finite number.", cause=Cause.BAD_VALUE
     )
+
+
+def checked_values(spec: TrialSpec, result: TrialResult) -> tuple[float, ...]:
+    """A complete trial's values, one for each objective of its spec.
+
+    Raises:
+        TrainingError: There are more or fewer, or one is no possible value of its objective.
+    """
+    return checked(spec.goals, result.values)
 
 
 def finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -434,11 +502,24 @@ class _Reader:
             self.refuse(name, value, f"a number from {low} to {high}")
         return float(value)
 
-    def unit_or_null(self, name: str) -> float | None:
+    def number_or_null(self, name: str) -> float | None:
         value = self.anything(name)
-        if value is not None and (not _is_number(value) or not 0 <= value <= 1):
-            self.refuse(name, value, "a number from 0 to 1, or null")
+        if value is not None and not _is_number(value):
+            self.refuse(name, value, "a finite number, or null")
         return None if value is None else float(value)
+
+    def values(self, name: str, *, none: bool) -> tuple[float, ...]:
+        value = self.anything(name)
+        if not isinstance(value, list) or not all(_is_number(x) for x in value) or (none and value):
+            self.refuse(name, value, "a list of finite numbers, empty unless the trial is complete")
+        return tuple(float(x) for x in value)
+
+    def objectives(self, name: str) -> tuple[str, ...]:
+        value = self.anything(name)
+        known = isinstance(value, list) and all(isinstance(x, str) and x in OBJECTIVES for x in value)
+        if not known or not value or len(set(value)) < len(value):
+            self.refuse(name, value, f"a list of different ones of {', '.join(OBJECTIVES)}")
+        return tuple(value)
 
     def curve(self, name: str) -> tuple[float | None, ...]:
         values = self.anything(name)

@@ -198,3 +198,14 @@ def test_message_of_a_failure_is_one_bounded_line(build: Callable[[str], str]) -
     assert row["message"].startswith("[2Jgone second")
     assert row["message"].isprintable()
     assert len(row["message"]) <= 300
+
+
+def test_lower_is_better_where_the_objective_says_so() -> None:
+    """Of a search for a low loss the new bests go down, and the page ranks its trials by a merit that goes up."""
+    losses = [
+        FinishedTrial(samples.spec(number, objectives=("val_loss",)), samples.complete(number, value), 0.0, 1.0)
+        for number, value in enumerate((0.5, 0.7, 0.25))
+    ]
+    news, _ = PageState(plan_of(Path("r")), losses).news(Told())
+    assert news["best"] == [[1, 0.5, 0], [3, 0.25, 2]]
+    assert max(news["ended"], key=lambda row: row["merit"])["number"] == 2

@@ -86,7 +86,7 @@ def digits(cache_dir: Path) -> TrialRequest:
         params=params,
         seed=1,
         split_seed=1,
-        objective="val_accuracy",
+        objectives=("val_accuracy",),
         max_epochs=3,
         min_epochs=1,
         validation_split=0.2,

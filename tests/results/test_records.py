@@ -16,12 +16,13 @@ from seedpod.board import FinishedTrial, TrialBoard
 from seedpod.errors import Cause
 from seedpod.events import Summary, group_failures, summarize
 from seedpod.results.records import best_record, summary_record, trial_record
-from seedpod.trial import Status, TrialFailure, TrialResult, TrialSpec
+from seedpod.trial import SCHEMA, Status, TrialFailure, TrialResult, TrialSpec
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 FREE = {
     "params",
     "metrics",
+    "values",
     "environment",
     "run",
     "importances",
@@ -109,7 +110,7 @@ def test_all_that_differs_is_under_times() -> None:
 def test_a_record_holds_what_decides_the_trial() -> None:
     """From its record a trial's spec can be made again, with the same uid."""
     record = json.loads(json.dumps(trial_record(finished(samples.RESULT))))
-    again = TrialSpec.from_wire({"schema": 1, **{name: record[name] for name in TrialSpec.__slots__}})
+    again = TrialSpec.from_wire({"schema": SCHEMA, **{name: record[name] for name in TrialSpec.__slots__}})
     assert again == samples.SPEC
     assert again.uid == record["uid"]
 

@@ -17,6 +17,7 @@ from endpoint_client import Client, eventually
 from seedpod.endpoint.embedded import EmbeddedEndpoint, default_handler
 from seedpod.errors import Cause
 from seedpod.trial import (
+    SCHEMA,
     ParamValue,
     Status,
     TrialProgress,
@@ -43,7 +44,7 @@ def request(
         params=params,
         seed=42 + number,
         split_seed=42,
-        objective="val_accuracy",
+        objectives=("val_accuracy",),
         max_epochs=max_epochs,
         min_epochs=1,
         validation_split=0.2,
@@ -147,7 +148,7 @@ def changed(path: str, value: Any) -> Any:
 
 
 INVALID: list[tuple[str, Any]] = [
-    ("schema", 2),
+    ("schema", SCHEMA + 1),
     ("uid", 7),
     ("uid", "0123456789abcdef"),
     ("attempt", 0),
@@ -162,10 +163,9 @@ INVALID: list[tuple[str, Any]] = [
     ("spec.params", {"do": ["train"]}),
     ("spec.seed", 2**32),
     ("spec.split_seed", 1.5),
+    ("spec.objectives", ["colour"]),
     ("spec.fingerprint", "0123"),
     ("spec.params", {"x" * 300: 1}),
-    ("spec.objective", ...),
-    ("spec.objective", "val_acuracy"),
     ("spec.max_epochs", True),
     ("spec.max_epochs", 1001),
     ("spec.min_epochs", 0),
@@ -173,6 +173,7 @@ INVALID: list[tuple[str, Any]] = [
     ("spec.max_parameters", None),
     ("spec.max_seconds", 1e9),
     ("spec.max_seconds", -1.0),
+    ("spec.cv_folds", ...),
     ("spec.code", "print()"),
 ]
 

@@ -98,7 +98,7 @@ def test_open_trials_are_taken_up_under_their_numbers(study: SearchStudy) -> Non
     for _ in range(4):
         study.ask()
     study.tell(1, 0.5)
-    told = {2: Ended(Status.COMPLETE, 0.25, {}), 3: Ended(Status.PRUNED, None, {}), 9: Ended(Status.FAILED, None, {})}
+    told = {2: Ended(Status.COMPLETE, (0.25,), {}), 3: Ended(Status.PRUNED, (), {}), 9: Ended(Status.FAILED, (), {})}
     take_up_open(study, told, lambda _: True)
     ran: list[int] = []
 
@@ -109,13 +109,13 @@ def test_open_trials_are_taken_up_under_their_numbers(study: SearchStudy) -> Non
     assert left_to_run(study, 6) == 3
     run(study, objective, trials=3)
     assert ran == [0, 4, 5]
-    assert {n: (end.status, end.value) for n, end in ended_trials(study).items()} == {
-        0: ("complete", 0.75),
-        1: ("complete", 0.5),
-        2: ("complete", 0.25),
-        3: ("pruned", None),
-        4: ("complete", 0.75),
-        5: ("complete", 0.75),
+    assert {n: (str(end.status), end.values) for n, end in ended_trials(study).items()} == {
+        0: ("complete", (0.75,)),
+        1: ("complete", (0.5,)),
+        2: ("complete", (0.25,)),
+        3: ("pruned", ()),
+        4: ("complete", (0.75,)),
+        5: ("complete", (0.75,)),
     }
     assert left_to_run(study, 6) == left_to_run(study, 3) == 0
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from seedpod.errors import Cause, DatasetError, TrainingError
-from seedpod.training.datasets import attach, prepare, split
+from seedpod.training.datasets import DatasetInfo, attach, attach_test, folds, prepare, split
 
 DIGITS_FINGERPRINT = "23b50268ec4d2b4f"
 
@@ -82,17 +82,21 @@ def entries(cache_dir: Path) -> list[str]:
     return sorted(path.name for path in (cache_dir / "datasets").glob("*") if path.suffix != ".lock")
 
 
+def args(info: DatasetInfo) -> tuple[str, str]:
+    return info.id, info.fingerprint
+
+
 def test_digits_is_prepared_and_attached(digits_cache: Path) -> None:
     """Digits becomes 1 797 read-only memory-mapped images of 8x8x1 from 0 to 16."""
     info = prepare("digits", digits_cache)
-    data = attach("digits", info.fingerprint, digits_cache)
+    data, held_out = attach("digits", info.fingerprint, digits_cache), attach_test(*args(info), digits_cache)
     assert data.info == info
     assert (info.image_shape, info.dtype, info.pixel_max) == ((8, 8, 1), "uint8", 16.0)
     assert info.class_names == tuple("0123456789")
-    assert len(data.x_train) + len(data.x_test) == 1797
-    assert data.x_train.shape[1:] == data.x_test.shape[1:] == (8, 8, 1)
+    assert len(data.x_train) + len(held_out.x_test) == 1797
+    assert data.x_train.shape[1:] == held_out.x_test.shape[1:] == (8, 8, 1)
     assert data.x_train.max() == 16
-    for array in (data.x_train, data.y_train, data.x_test, data.y_test):
+    for array in (data.x_train, data.y_train, held_out.x_test, held_out.y_test):
         assert isinstance(array, np.memmap)
         assert not array.flags.writeable
     assert data.y_train.dtype == np.int64
@@ -358,9 +362,9 @@ def test_any_distinct_labels_become_positions(tmp_path: Path, labels: list[Any],
     y = np.array(labels * 6)
     path = save(tmp_path / "data.npz", images(len(y), y_train=y[:, np.newaxis], x_test=None, y_test=None))
     info = prepare(str(path), tmp_path)
-    data = attach(info.id, info.fingerprint, tmp_path)
+    data, held_out = attach(*args(info), tmp_path), attach_test(*args(info), tmp_path)
     assert info.class_names == names
-    assert set(data.y_train) == set(data.y_test) == set(range(len(names)))
+    assert set(data.y_train) == set(held_out.y_test) == set(range(len(names)))
 
 
 @pytest.mark.parametrize(
@@ -510,3 +514,40 @@ def test_any_arrays_give_a_dataset_or_a_sentence(
     """Whatever dtypes and shapes an .npz holds, no exception but DatasetError comes out."""
     test = {"x_test": x, "y_test": y} if with_test else {}
     assert dataset_or_sentence(save(tmp_path / "any.npz", {"x_train": x, "y_train": y, **test}), tmp_path)
+
+
+@given(
+    labels=st.lists(st.integers(0, 6), min_size=2, max_size=200),
+    count=st.integers(2, 20),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_folds_are_stratified(labels: list[int], count: int, seed: int) -> None:
+    """Each image that is not the only one of its class validates in one fold and trains in all others; parts, and
+    their numbers of images of each class, differ by one at most.
+    """
+    y = np.array(labels)
+    counts = np.bincount(y)
+    single = counts[y] == 1
+    if (~single).sum() < count:
+        with pytest.raises(DatasetError, match=f"cv_folds={count}"):
+            folds(y, count, seed)
+        return
+    found = folds(y, count, seed)
+    assert len(found) == count
+    for train, validation in found:
+        assert sorted([*train, *validation]) == list(range(len(y)))
+    validating = np.concatenate([validation for _, validation in found])
+    assert sorted(validating) == list(np.flatnonzero(~single))
+    sizes = [len(validation) for _, validation in found]
+    assert max(sizes) - min(sizes) <= 1
+    for label in np.unique(y[~single]):
+        of_class = [int((y[validation] == label).sum()) for _, validation in found]
+        assert max(of_class) - min(of_class) <= 1
+
+
+def test_folds_follow_from_the_seed() -> None:
+    """Equal seeds give equal folds, and other seeds others."""
+    y = np.arange(300) % 10
+    one, again, other = (folds(y, 3, seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(one, again, strict=True))
+    assert not np.array_equal(one[0][1], other[0][1])

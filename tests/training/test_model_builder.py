@@ -92,7 +92,7 @@ def base_spec(digits_cache: Path) -> TrialSpec:
         params=TINY,
         seed=42,
         split_seed=42,
-        objective="val_accuracy",
+        objectives=("val_accuracy",),
         max_epochs=1,
         min_epochs=1,
         validation_split=0.8,

@@ -35,7 +35,7 @@ def spec(number: int = 0, *, max_seconds: float = 0.0, **params: ParamValue) -> 
         params=params,
         seed=42 + number,
         split_seed=42,
-        objective="val_accuracy",
+        objectives=("val_accuracy",),
         max_epochs=4,
         min_epochs=1,
         validation_split=0.2,

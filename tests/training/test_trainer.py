@@ -18,13 +18,13 @@ import seedpod
 from seedpod.errors import Cause, TrainingError, TrialCancelled
 from seedpod.training.child import PoolLimits, TrainerProcess
 from seedpod.training.datasets import prepare
+from seedpod.training.examiner import PATIENCE
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
 from seedpod.training.runtime import configure_environment
 from seedpod.trial import ParamValue, Status, TrialProgress, TrialResult, TrialSpec
 
 pytestmark = pytest.mark.processes
 
-PATIENCE = 3  # as in trainer.py, which imports Keras
 # Every Python warning but one, which Keras 3.15 causes inside itself on torch.
 SHOWN = "default,ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 LIMITS = PoolLimits(trials=1000)  # no recycling in the middle of a test
@@ -80,7 +80,7 @@ def base_spec(digits_cache: Path) -> TrialSpec:
         params=SMALL,
         seed=42,
         split_seed=42,
-        objective="val_accuracy",
+        objectives=("val_accuracy",),
         max_epochs=2,
         min_epochs=1,
         validation_split=0.2,
@@ -196,13 +196,22 @@ def test_epochs_are_reported_and_recorded(pool: TrainerPool, base: TrialSpec) ->
     assert result.value == max(value for value in values if value is not None)
     assert result.best_epoch == values.index(result.value) + 1
     assert result.metrics == result.history[result.best_epoch - 1]
-    assert set(result.metrics) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    judged = {"val_loss", "val_accuracy", "macro_f1", "balanced_accuracy"}
+    assert set(result.metrics) == {"loss", "accuracy"} | judged
 
 
 def test_objective_decides_the_best_epoch(pool: TrainerPool, base: TrialSpec) -> None:
-    """The value is that of the metric which the spec names."""
-    result = pool.run(replace(base, objective="accuracy"), ignore)
-    assert result.value == max(row["accuracy"] or 0.0 for row in result.history)
+    """The best epoch and the value are those of the metric which the spec names, in its own direction."""
+    # So high a rate that loss and accuracy go up and down, and not together.
+    wild = replace(base, params=SMALL | {"learning_rate": 0.2}, max_epochs=6, min_epochs=6)
+    by_accuracy, by_loss = (
+        pool.run(replace(wild, objectives=(name,)), ignore) for name in ("val_accuracy", "val_loss")
+    )
+    assert by_accuracy.history == by_loss.history
+    losses = [row["val_loss"] for row in by_loss.history]
+    assert by_loss.value == min(loss for loss in losses if loss is not None)
+    assert by_loss.best_epoch == losses.index(by_loss.value) + 1
+    assert by_loss.best_epoch != by_accuracy.best_epoch
 
 
 @pytest.mark.parametrize(("min_epochs", "epochs"), [(1, 1 + PATIENCE), (6, 6)])
@@ -313,6 +322,91 @@ def test_kill_in_the_middle_of_an_epoch(pool: TrainerPool, base: TrialSpec, vari
             trial.result(timeout=20)
     assert caught.value.cause is Cause.PROCESS_DIED
     assert numbers(pool.run(replace(base, params=VARIED), ignore)) == numbers(varied)
+
+
+def test_two_objectives(pool: TrainerPool, base: TrialSpec) -> None:
+    """A real trial of two objectives answers both: the size is 4 bytes for each weight, 690 of them."""
+    spec = replace(base, objectives=("val_loss", "model_size"))
+    result = pool.run(spec, ignore)
+    assert result.values == (min(row["val_loss"] or 0.0 for row in result.history), 690 * 4 / 1e6)
+    assert numbers(pool.run(spec, ignore)) == numbers(result)
+
+
+def test_size_counts_moving_statistics(pool: TrainerPool, base: TrialSpec) -> None:
+    """The moving statistics of batch normalisation are no trainable parameters, and count for the size."""
+    result = pool.run(replace(base, params=VARIED, objectives=("model_size",), max_epochs=1), ignore)
+    assert result.value == pytest.approx((result.parameters + 2 * (4 + 8)) * 4 / 1e6)
+
+
+def test_times_are_measured(pool: TrainerPool, base: TrialSpec) -> None:
+    """Latency and training time are positive, and the record says that no seed repeats them; the rest is repeated."""
+    spec = replace(base, objectives=("inference_latency", "training_time"))
+    result = pool.run(spec, ignore)
+    latency, seconds = result.values
+    assert latency > 0
+    assert 0 < seconds == result.seconds
+    assert str(result.environment["reproducible"]).endswith(", but not inference_latency and training_time")
+    assert result.history == pool.run(base, ignore).history
+
+
+def test_too_many_megabytes_never_train(pool: TrainerPool, base: TrialSpec) -> None:
+    """A model over max_model_mb is refused before it trains, with both numbers; one of that very size is taken."""
+    error, seen = refusal(pool, replace(base, max_model_mb=0.002759))
+    assert error.cause is Cause.TOO_LARGE
+    assert "0.00276 MB of weights, over max_model_mb=0.002759" in error.message
+    assert seen == []
+    assert pool.run(replace(base, max_model_mb=0.00276), ignore).status is Status.COMPLETE
+
+
+def test_cross_validation(pool: TrainerPool, base: TrialSpec, digits_cache: Path) -> None:
+    """Each fold is a training of its own on its own images, the value is their mean, and all of it repeats bit for bit,
+    also in a fresh process.
+    """
+    spec = replace(base, params=VARIED, cv_folds=3, max_epochs=2)
+    seen: list[TrialProgress] = []
+    result = pool.run(spec, seen.append)
+    assert [(p.epoch, p.max_epochs) for p in seen] == [(n, 6) for n in range(1, 7)]
+    folds = [[row for row in result.history if row["fold"] == fold] for fold in (1.0, 2.0, 3.0)]
+    bests = [max(row["val_accuracy"] or 0.0 for row in fold) for fold in folds]
+    assert result.value == pytest.approx(sum(bests) / 3)
+    assert len({fold[0]["val_loss"] for fold in folds}) == 3
+    assert seen[-1].value == result.value
+    assert result.metrics["val_accuracy_std"] is not None
+    with fresh_process(digits_cache, 2) as process:
+        again = process.run(spec, ignore, spec.uid)
+    assert numbers(again) == numbers(result)
+
+
+def test_deadline_holds_over_all_folds(pool: TrainerPool, base: TrialSpec) -> None:
+    """A trial whose folds together take too long ends at its limit."""
+    spec = replace(base, cv_folds=20, max_epochs=1000, min_epochs=1000, max_seconds=3.0)
+    error, _ = refusal(pool, spec)
+    assert error.cause is Cause.DEADLINE
+    assert "of 20000" in error.message
+
+
+def test_hopeless_trial_ends_pruned(pool: TrainerPool, base: TrialSpec) -> None:
+    """A trial that has not learned enough by then ends pruned, and its process serves the next one."""
+    spec = replace(base, params=SMALL | {"learning_rate": 1e-9}, max_epochs=20, min_accuracy=0.9, min_accuracy_epochs=2)
+    result = pool.run(spec, ignore)
+    assert (result.status, result.epochs, result.value) == (Status.PRUNED, 2, None)
+    assert result.error is not None
+    assert result.error.cause is Cause.HOPELESS
+    assert pool.run(base, ignore).status is Status.COMPLETE
+
+
+def test_no_trial_opens_the_test_images(digits_cache: Path, base: TrialSpec, tmp_path: Path) -> None:
+    """Of all files that a trainer process opens, from its start to a trial's end, none holds a test image or label."""
+    opened = tmp_path / "opened.txt"
+    environment = {**os.environ, "OPENED": str(opened), "PYTHONPATH": str(Path(__file__).parents[1])}
+    with TrainerPool(1, digits_cache, limits=LIMITS, trainer="watched_trainer:make", environment=environment) as pool:
+        pool.run(replace(base, max_epochs=1), ignore)
+        pool.run(replace(base, max_epochs=1, cv_folds=2, objectives=("inference_latency",)), ignore)
+        mapped = "".join(Path(f"/proc/{pid}/maps").read_text("utf-8") for pid in pool.pids())
+    names = opened.read_text("utf-8")
+    assert "x_train.npy" in names
+    assert "y_train.npy" in names
+    assert "_test.npy" not in names + mapped
 
 
 @pytest.mark.slow

@@ -37,7 +37,16 @@ from seedpod.remote.policy import ConcurrencyLimit, Operation
 from seedpod.remote.polling import poll_delay
 from seedpod.remote.view import EndpointView, JobListener, LateJob
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
-from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec
+from seedpod.trial import (
+    ParamValue,
+    Report,
+    Status,
+    TrialProgress,
+    TrialRequest,
+    TrialResult,
+    TrialSpec,
+    checked_values,
+)
 
 OWNED = "local"
 """What the ledger calls an endpoint that lives no longer than the search."""
@@ -441,7 +450,7 @@ class RunPodBackend:
         age = waited
         if job.state is not JobState.IN_QUEUE and job.status is not None:
             age = job.status.execution if job.status.execution is not None else waited - (job.status.delay or 0.0)
-        expected = None if pace is None else pace * spec.max_epochs
+        expected = None if pace is None else pace * spec.total_epochs
         return poll_delay(job.state, age, expected, in_flight, reports=job.reports, phase=job.phase)
 
     def _heard(self, job: _Job, progress: TrialProgress | None, report: Report) -> None:
@@ -617,12 +626,15 @@ def _read_result(spec: TrialSpec, where: str, data: object) -> TrialResult:
         raise ContractMismatch(f"{where} refused the request: {error.message}")
     if result.number != spec.number:
         raise ContractMismatch(f"{where} answered for trial {result.number}, not {spec.number}.")
+    if result.status is Status.PRUNED:  # by the trainer itself, as hopeless
+        return result
     if error is not None:
         failed = TrainingError(error.message, cause=error.cause, detail=error.detail)
-        failed.values = tuple(row.get(spec.objective) for row in result.history)
+        failed.values = spec.curve(result.history)
         raise failed
     if result.status is not Status.COMPLETE:
         raise JobFailed(f"{where} answered with a trial that is {result.status}.")
+    checked_values(spec, result)
     return result
 
 

@@ -214,6 +214,29 @@ class Several(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Joined(Kind):
+    """One or more different words out of a few, as one text with commas between; a list is taken too."""
+
+    options: tuple[Option, ...]
+
+    @property
+    def wanted(self) -> str:
+        return self._several.wanted
+
+    def parse(self, raw: Raw) -> str:
+        return ",".join(self._several.parse(raw))
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, str) or not value:
+            raise self._refuse()
+        self._several.check(tuple(value.split(",")))
+
+    @property
+    def _several(self) -> Several:
+        return Several(self.options)
+
+
+@dataclass(frozen=True, slots=True)
 class Assignments(Kind):
     """Any number of ``NAME=VALUE``, each name once: in a file a list, and ``KEY.NAME=VALUE`` on the command line."""
 

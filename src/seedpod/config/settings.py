@@ -6,11 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from seedpod.config.kinds import Assignments, Choice, Number, Option, Several, Truth, Whole
+from seedpod.config.kinds import Assignments, Choice, Joined, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
 from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
+from seedpod.objectives import DEFAULT, OBJECTIVES, Objective, objectives_of
+from seedpod.trial import MOST_FOLDS
 
 SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, FILES = (
     "Search",
@@ -22,7 +24,6 @@ SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, FILES = (
 )
 
 # What settings and options wait for. Removing an `awaits=` below opens that setting, and nothing else is needed.
-_MORE_OBJECTIVES = "objectives other than val_accuracy"
 _HEALTH = "the health of trained networks as part of the search"
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
@@ -73,15 +74,7 @@ _DASHBOARDS = (
     Option("web"),
 )
 _MODES = (Option("simple"), Option("health", awaits=_HEALTH))
-_OPTIMIZE_FOR = (
-    Option("val_accuracy"),
-    Option("val_loss", awaits=_MORE_OBJECTIVES),
-    Option("macro_f1", awaits=_MORE_OBJECTIVES),
-    Option("balanced_accuracy", awaits=_MORE_OBJECTIVES),
-    Option("inference_latency", awaits=_MORE_OBJECTIVES),
-    Option("model_size", awaits=_MORE_OBJECTIVES),
-    Option("training_time", awaits=_MORE_OBJECTIVES),
-)
+_OPTIMIZE_FOR = tuple(Option(name) for name in OBJECTIVES)
 _SAMPLERS = tuple(Option(name) for name in ("tpe", "random", "gp", "cmaes", "grid", "nsga2", "qmc"))
 _PRUNERS = tuple(Option(name) for name in ("hyperband", "asha", "median", "patient", "none"))
 
@@ -99,14 +92,19 @@ class OptimizationConfig:
     mode: str = field(default="simple", metadata=about(SEARCH, Choice(_MODES), "what a trial is judged by"))
     trials: int = field(default=20, metadata=about(SEARCH, Whole(1, MAX_TRIALS, "trials"), "how many models to train"))
     optimize_for: str = field(
-        default="val_accuracy", metadata=about(SEARCH, Choice(_OPTIMIZE_FOR), "the metric to make as good as possible")
+        default=DEFAULT,
+        metadata=about(SEARCH, Joined(_OPTIMIZE_FOR), "what to make as good as possible; of several, the Pareto front"),
     )
     sampler: str = field(
         default="tpe", metadata=about(SEARCH, Choice(_SAMPLERS), "how the next trial's hyperparameters are chosen")
     )
     pruner: str = field(
         default="asha",
-        metadata=about(SEARCH, Choice(_PRUNERS), "which trials end before their last epoch, as hopeless beside others"),
+        metadata=about(
+            SEARCH,
+            Choice(_PRUNERS),
+            "which trials end before their last epoch, as hopeless beside others; of several objectives none does",
+        ),
     )
     startup_trials: int = field(
         default=10,
@@ -175,6 +173,14 @@ class OptimizationConfig:
         default=0.2,
         metadata=about(TRAINING, Number(0.01, 0.5), "share of the training images held out to judge trials"),
     )
+    cv_folds: int = field(
+        default=1,
+        metadata=about(
+            TRAINING,
+            Whole(1, MOST_FOLDS, "folds"),
+            "a trial's value is the mean of so many, each of 1/cv_folds of the training images; 1 is a single split",
+        ),
+    )
     activation: tuple[str, ...] = field(
         default=(), metadata=about(TRAINING, Several(_ACTIVATIONS), "search among these alone; [] searches all")
     )
@@ -187,6 +193,25 @@ class OptimizationConfig:
         metadata=about(
             TRAINING, Whole(1, 10**12, "trainable parameters"), "a larger model is refused before it trains"
         ),
+    )
+    max_model_mb: float = field(
+        default=0.0,
+        metadata=about(
+            TRAINING,
+            Number(0, 1_000_000, "MB"),
+            "a model with larger weights is refused before it trains; 0 is no limit",
+        ),
+    )
+    min_accuracy_threshold: float = field(
+        default=0.0,
+        metadata=about(
+            TRAINING,
+            Number(0, 1),
+            "a trial that has not reached this validation accuracy after min_accuracy_epochs is pruned; 0 is off",
+        ),
+    )
+    min_accuracy_epochs: int = field(
+        default=3, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "when min_accuracy_threshold is asked for")
     )
     trial_retries: int = field(
         default=2,
@@ -285,6 +310,11 @@ class OptimizationConfig:
         if found:
             raise ConfigError("\n".join(found))
 
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What trials are judged by, the first of them first."""
+        return objectives_of(self.optimize_for.split(","))
+
 
 @cache
 def settings() -> tuple[Setting, ...]:
@@ -324,6 +354,9 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
     if str(values.get("runpod_service_endpoint", "")).startswith("rpa_"):  # as RunPod's keys do; settings are saved
         origin = origins.get("runpod_service_endpoint", "")
         yield complaint("runpod_service_endpoint=...", origin, "this is an API key: is it swapped with RUNPOD_API_KEY?")
+    if "," in str(values.get("optimize_for", "")) and values.get("sampler") == "cmaes":
+        origin = origins.get("sampler", "")
+        yield complaint("sampler=cmaes", origin, "takes one objective; for several, tpe or nsga2.")
     yield from _lag_conflicts(values, origins)
     dataset = values.get("dataset")
     if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):

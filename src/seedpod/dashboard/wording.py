@@ -1,17 +1,18 @@
 """Facts of a search as short lines of text, the same on every screen. Only characters that cp1252 has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.events import FailureGroup, Plan, Summary
+from seedpod.objectives import DEFAULT
 from seedpod.progress import AggregatedProgress
 from seedpod.progress.aggregated import Costs
 from seedpod.remote.view import EndpointView
 from seedpod.trial import ParamValue, Status
 
-OBJECTIVES = {"val_accuracy": "validation accuracy"}
 MOST_IMPORTANCES = 5
+MOST_OF_FRONT = 12
 _NORMALIZATIONS = {"batch": "bn", "layer": "ln"}
 _OUTCOMES = {
     "done": "Done",
@@ -29,9 +30,10 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
     height, width, channels = data.image_shape
     images = f"{sum(data.train_counts):,} images of {height}x{width}x{channels}, {len(data.class_names)} classes"
     lines = [
-        f"{data.id}: {images}; {config.validation_split:.0%} of them judge the trials",
+        f"{data.id}: {images}; {_judged_by(plan)}",
         f"{config.trials} trials, {plan.workers} at a time, seed {config.random_seed}, results in {plan.folder}",
     ]
+    lines += _objective_lines(plan)
     if plan.cost:
         lines.append(f"Cost: {plan.cost}")
     if config.local_workers == 1 and cores > 1 and not config.use_runpod_service:
@@ -39,22 +41,48 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
     return lines
 
 
+def _judged_by(plan: Plan) -> str:
+    folds = plan.config.cv_folds
+    if folds > 1:
+        return f"{folds} folds of them judge each trial in turn"
+    return f"{plan.config.validation_split:.0%} of them judge the trials"
+
+
+def _objective_lines(plan: Plan) -> Iterator[str]:
+    """What is optimized, where that is not what everybody expects, and what of it no seed repeats."""
+    objectives = plan.config.objectives
+    if plan.config.optimize_for != DEFAULT:
+        names = ", ".join(f"{each.label} ({each.better_is} is better)" for each in objectives)
+        yield f"Optimizes {names}"
+    measured = [each.label for each in objectives if each.measured]
+    if measured and plan.config.reproducible:
+        yield f"No seed repeats what is measured by the clock: {', '.join(measured)}"
+
+
+def values_text(trial: FinishedTrial) -> str:
+    """A trial's values, with their units."""
+    return ", ".join(each.show(value) for each, value in zip(trial.spec.goals, trial.result.values, strict=False))
+
+
 def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
     """One finished trial."""
     result = trial.result
     number = f"#{trial.spec.number}"
-    if result.status is Status.PRUNED:
-        last = result.history[-1].get(trial.spec.objective) if result.history else None
-        value = "" if last is None else f"{last:.4f}  "
-        return f"{number:>5}  {value}pruned{'':>8}  {result.epochs:>3}/{trial.spec.max_epochs} epochs"
+    if result.status is Status.PRUNED and result.error is None:
+        last = trial.spec.curve(result.history)[-1] if result.history else None
+        value = "" if last is None else f"{trial.spec.goals[0].show(last)}  "
+        return f"{number:>5}  {value}pruned{'':>8}  {result.epochs:>3}/{trial.spec.total_epochs} epochs"
     if result.status is not Status.COMPLETE or result.value is None:
         why = f"{result.error.cause}: {one_line(result.error.message)}" if result.error else ""
         return f"{number:>5}  {result.status}  {why}".rstrip()
     best = snapshot.best
     is_best = best is not None and best.spec.number == trial.spec.number
-    standing = "best so far   " if is_best or best is None else f"best {best.result.value:.4f} #{best.spec.number:<3}"
+    standing = "best so far   " if is_best or best is None else f"best {values_text(best)} #{best.spec.number:<3}"
+    if len(trial.spec.objectives) > 1:
+        on_front = any(other.spec.number == trial.spec.number for other in snapshot.front)
+        standing = f"{'on the front' if on_front else '':<12}"
     return (
-        f"{number:>5}  {result.value:.4f}  {standing}  {result.epochs:>3}/{trial.spec.max_epochs} epochs "
+        f"{number:>5}  {values_text(trial)}  {standing}  {result.epochs:>3}/{trial.spec.total_epochs} epochs "
         f"{duration(result.seconds):>7}  {params_line(trial.spec.params)}"
     )
 
@@ -63,8 +91,10 @@ def standing_line(progress: AggregatedProgress) -> str:
     """How the trials stand, and the best of them."""
     counts = {"running": progress.running, "failed": progress.failed, "pruned": progress.pruned}
     parts = [f"{count} {name}" for name, count in counts.items() if count]
-    if progress.best_value is not None:
-        parts.append(f"best {progress.best_value:.4f} #{progress.best_trial}")
+    if progress.best is not None:
+        parts.append(f"best {values_text(progress.best)} #{progress.best_trial}")
+    if progress.front:
+        parts.append(f"{len(progress.front)} on the front")
     return ", ".join(parts)
 
 
@@ -161,14 +191,14 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     if best is None or best.result.value is None:
         lines.append(("bad", "No trial succeeded."))
     else:
-        name = OBJECTIVES.get(best.spec.objective, best.spec.objective)
-        head = f"Best: trial {best.spec.number}, {name} {best.result.value:.4f}"
         size = f"after {best.result.best_epoch} epochs, {best.result.parameters:,} parameters"
-        lines.append(("good", f"{head} {size}"))
+        lines += _front_lines(summary)
+        lines.append(("good", f"{_best_by(best)}: trial {best.spec.number}, {_named_values(best)} {size}"))
         lines += [("", f"  {key:<16} {_shown(value)}") for key, value in best.spec.params.items()]
     if summary.importances:
         most = list(summary.importances.items())[:MOST_IMPORTANCES]
-        lines.append(("", "What mattered: " + ", ".join(f"{name} {share:.0%}" for name, share in most)))
+        for_what = f" for {best.spec.goals[0].label}" if best is not None and summary.front else ""
+        lines.append(("", f"What mattered{for_what}: " + ", ".join(f"{name} {share:.0%}" for name, share in most)))
     lines += [("bad", _failures_line(group)) for group in summary.failures]
     counts = ", ".join(f"{count} {status}" for status, count in summary.trials.items() if count) or "none ran"
     ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
@@ -176,8 +206,34 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     lines.append(("", f"{ended} after {took}: of {summary.total} trials {counts}"))
     lines += [("", line) for line in _cost_lines(plan, summary)]
     files = "best.yaml, summary.json, trials/" if best else "summary.json, trials/"
+    files = f"front.yaml, {files}" if summary.front else files
     lines.append(("", f"Results in {plan.folder}: {files}"))
     return lines
+
+
+def _best_by(best: FinishedTrial) -> str:
+    goals = best.spec.goals
+    return "Best" if len(goals) == 1 else f"Best by {goals[0].label}"
+
+
+def _named_values(trial: FinishedTrial) -> str:
+    pairs = zip(trial.spec.goals, trial.result.values, strict=True)
+    return ", ".join(f"{each.label} {each.show(value)}" for each, value in pairs)
+
+
+def _front_lines(summary: Summary) -> Iterator[tuple[str, str]]:
+    """Of several objectives, the trials among which one may choose, the best of the first objective on top."""
+    if not summary.front:
+        return
+    goals = summary.front[0].spec.goals
+    names = " and ".join(each.label for each in goals)
+    yield "good", f"Pareto front of {names}: {len(summary.front)} of {summary.trials['complete']} trials"
+    higher = goals[0].better(1.0, 0.0)
+    ordered = sorted(summary.front, key=lambda trial: trial.result.values[0], reverse=higher)
+    for trial in ordered[:MOST_OF_FRONT]:
+        yield "", f"  {f'#{trial.spec.number}':>5}  {values_text(trial)}  {params_line(trial.spec.params)}"
+    if len(ordered) > MOST_OF_FRONT:
+        yield "", f"  and {len(ordered) - MOST_OF_FRONT} more in front.yaml"
 
 
 def duration(seconds: float) -> str:

@@ -126,7 +126,8 @@ class ModelOptimizer:
             if not new:
                 check_resumable(folder.path.name, folder.config_file, self._config)
             self._board.charge(read_spent(folder.events))
-            study = open_study(folder.path.name, self._config.storage, folder.journal, self._owner)
+            directions = [str(objective.direction) for objective in self._config.objectives]
+            study = open_study(folder.path.name, self._config.storage, folder.journal, self._owner, directions)
             try:
                 return self._with_backend(folder, study)
             finally:
@@ -188,7 +189,7 @@ class ModelOptimizer:
         terms = {**decisive(config), "fingerprint": data.fingerprint, **proposals.terms}
         lag = agree(study, terms, lag_of(config), any_lag=config.search_lag == "auto")
         look = _LOOK if config.storage else None
-        epochs = config.min_epochs_per_trial, config.max_epochs_per_trial
+        epochs = config.min_epochs_per_trial, config.max_epochs_per_trial * config.cv_folds
         return (
             make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look),
             make_pruner(config.pruner, epochs, lag),
@@ -214,7 +215,7 @@ class ModelOptimizer:
         proposals: Proposals,
     ) -> None:
         """Go on where an earlier run of this folder ended: nothing of it runs twice, nothing of it is lost."""
-        told = {n: Ended(t.result.status, t.result.value, t.spec.params) for n, t in recorded.items()}
+        told = {n: Ended(t.result.status, t.result.values, t.spec.params) for n, t in recorded.items()}
         take_up_open(study, told, _is_alive)
         for number, ended in sorted(ended_trials(study).items()):
             if number in recorded:
@@ -227,7 +228,8 @@ class ModelOptimizer:
         """A trial whose record is lost, written again as far as the study knows it."""
         lost = TrialError("its record was lost", cause=Cause.EXCEPTION) if ended.status is Status.FAILED else None
         failure = None if lost is None else TrialFailure.of(lost)
-        result = TrialResult(number, ended.status, ended.value, backend="unknown", error=failure)
+        value, *further = ended.values or (None,)
+        result = TrialResult(number, ended.status, value, further=tuple(further), backend="unknown", error=failure)
         now = self._clock.now()
         trial = FinishedTrial(spec_of(self._config, number, dict(ended.params), data), result, now, now)
         folder.write_trial(trial)

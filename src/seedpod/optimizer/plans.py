@@ -30,6 +30,11 @@ def lag_of(config: OptimizationConfig) -> int | None:
     return config.concurrent_workers if config.concurrent else 1
 
 
+def held_out(config: OptimizationConfig) -> float:
+    """Share of the training images that judges a trial, or each of its folds."""
+    return config.validation_split if config.cv_folds == 1 else 1 / config.cv_folds
+
+
 def proposals_of(
     config: OptimizationConfig, data: DatasetInfo, definition: Definition, enqueued: list[Params]
 ) -> Proposals:
@@ -40,7 +45,7 @@ def proposals_of(
     """
     images = Images(
         shape=data.image_shape,
-        train=int(sum(data.train_counts) * (1 - config.validation_split)),
+        train=int(sum(data.train_counts) * (1 - held_out(config))),
         epochs=(config.min_epochs_per_trial, config.max_epochs_per_trial),
         mirrored=data.id in MIRRORED,
     )
@@ -66,10 +71,14 @@ def spec_of(config: OptimizationConfig, number: int, params: dict[str, ParamValu
         params=params,
         seed=config.random_seed + number,
         split_seed=config.random_seed,
-        objective=config.optimize_for,
+        objectives=tuple(objective.name for objective in config.objectives),
         max_epochs=int(params["epochs"]),
         min_epochs=config.min_epochs_per_trial,
         validation_split=config.validation_split,
         max_parameters=config.max_parameters,
         max_seconds=config.max_training_time_minutes * 60,
+        cv_folds=config.cv_folds,
+        max_model_mb=config.max_model_mb,
+        min_accuracy=config.min_accuracy_threshold,
+        min_accuracy_epochs=config.min_accuracy_epochs,
     )

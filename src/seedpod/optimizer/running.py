@@ -21,6 +21,7 @@ from seedpod.errors import (
 from seedpod.events import Plan
 from seedpod.guarded import Guarded
 from seedpod.money import Prices
+from seedpod.objectives import Objective
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import spec_of
 from seedpod.progress import ConcurrentProgressAggregator
@@ -31,7 +32,7 @@ from seedpod.search.judging import Judge
 from seedpod.search.proposals import Proposals
 from seedpod.search.study import SearchStudy, Trial, suggest
 from seedpod.tally import billed_seconds
-from seedpod.trial import ParamValue, Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, check_value
+from seedpod.trial import ParamValue, Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, checked_values
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,8 @@ class TrialRunner:
         self._began = began
         self._starting = Guarded([0])  # trials that were let start, one after the other
 
-    def objective(self, trial: Trial) -> float:
-        """Run one trial of the study and return its value; see ``search.study.optimize`` for what it raises."""
+    def objective(self, trial: Trial) -> tuple[float, ...]:
+        """Run one trial of the study and return its values; see ``search.study.optimize`` for what it raises."""
         self._check_going()
         spec = spec_of(self._config, trial.number, suggest(self._proposals, trial), self._data)
         return self._run(spec, Judge(trial))
@@ -127,7 +128,7 @@ class TrialRunner:
             raise TrialCancelled(f"another trial would cost more than max_cost={self._config.max_cost:g} USD allows")
         self._reporter.started(spec)
 
-    def _run(self, spec: TrialSpec, judge: Judge) -> float:
+    def _run(self, spec: TrialSpec, judge: Judge) -> tuple[float, ...]:
         self._start(spec)
         error: TrialError | TrialStopped | None = None
         try:
@@ -146,19 +147,21 @@ class TrialRunner:
         self.check_failures()
         if error is not None:
             raise error
-        return check_value(result.value)
+        if result.status is Status.PRUNED:
+            raise TrialPruned("" if result.error is None else result.error.message)
+        return result.values
 
     def _judged(self, spec: TrialSpec, judge: Judge) -> TrialResult:
         """Run a trial and judge each of its epochs, those too of which its end alone tells."""
         try:
-            result = self._backend.run(spec, partial(self._report, judge))
+            result = self._backend.run(spec, partial(self._report, spec, judge))
         except TrialError as error:
             with _still_billed(error.run, error.backend):
                 judge.heard(error.values)
             raise
-        _check_number(result, spec)
+        _check(result, spec)
         with _still_billed(result.run, result.backend):
-            judge.heard([row.get(spec.objective) for row in result.history])
+            judge.heard(spec.curve(result.history))
         return result
 
     def _record(self, result: TrialResult) -> None:
@@ -169,13 +172,15 @@ class TrialRunner:
             self._folder.write_trial(finished)
         self._reporter.finished(finished)
 
-    def _report(self, judge: Judge, progress: TrialProgress) -> None:
+    def _report(self, spec: TrialSpec, judge: Judge, progress: TrialProgress) -> None:
+        progress = _possible(spec.goals[0], progress)
         if self._board.report(progress, self._clock.now()):
             self._reporter.progressed(progress)
             judge.heard(progress.values, progress.attempt)
 
 
-def _check_number(result: TrialResult, spec: TrialSpec) -> None:
+def _check(result: TrialResult, spec: TrialSpec) -> None:
+    """Raises TrialError where a result is another trial's, or a value of it is none of its objective's."""
     if result.number != spec.number:
         error = ContractMismatch(
             f"the backend answered for trial {result.number} where trial {spec.number} was asked. Redeploy the worker "
@@ -183,6 +188,19 @@ def _check_number(result: TrialResult, spec: TrialSpec) -> None:
         )
         error.run = dict(result.run)  # it was billed all the same
         raise error
+    if result.status is Status.COMPLETE:
+        try:
+            checked_values(spec, result)
+        except TrialError as refused:
+            refused.run = dict(result.run)
+            raise
+
+
+def _possible(objective: Objective, progress: TrialProgress) -> TrialProgress:
+    """The progress, with None for what is no possible value of its objective."""
+    told = (progress.value, *progress.values)
+    value, *values = (None if each is None or not objective.takes(each) else each for each in told)
+    return replace(progress, value=value, values=tuple(values))
 
 
 @contextmanager
@@ -210,7 +228,7 @@ def _ended(spec: TrialSpec, error: TrialError | TrialStopped, backend: str, judg
         status,
         failure,
         epochs=judge.epochs if pruned else 0,
-        history=tuple({spec.objective: value} for value in judge.values) if pruned else (),
+        history=tuple({spec.objectives[0]: value} for value in judge.values) if pruned else (),
         backend=error.backend or backend,
         run=error.run,
         attempts=int(attempts),

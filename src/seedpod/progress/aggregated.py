@@ -20,9 +20,9 @@ class TrialRow:
         worker: On which worker; empty where that is not known.
         attempt: Which try it is, from 1.
         epoch: Epochs finished.
-        max_epochs: Epochs that it may run.
-        value: The objective after the latest epoch; None before the first, or where it is not finite.
-        values: The objective after the latest epochs, oldest first.
+        max_epochs: Epochs that it may run, of all folds together.
+        value: The first objective after the latest epoch; None before the first, or where it is not known then.
+        values: The first objective after the latest epochs, oldest first.
         age: Seconds since it began.
         remaining: Seconds that it still needs; None where that is not known.
     """
@@ -79,7 +79,7 @@ class AggregatedProgress:
         pruned: Trials that were stopped as hopeless.
         failed: Trials that failed.
         cancelled: Trials that were stopped with the search.
-        best_value: Highest value so far; None before the first.
+        best_value: Best value of the first objective so far; None before the first.
         best_trial: The number of that trial.
         elapsed: Since the search began.
         remaining: Until it ends; None while there is no ground for an estimate.
@@ -89,7 +89,8 @@ class AggregatedProgress:
         costs: What it costs.
         rows: The trials that run, by number.
         last: The trials that ended last, oldest first.
-        best: The best trial.
+        best: The best trial; its spec names the objectives.
+        front: See Snapshot.
         endpoint: Health and counters of the endpoint; None where there is none, or it was not yet asked.
         skipped: Updates that this listener did not get because a newer one was there when it was ready.
     """
@@ -115,6 +116,7 @@ class AggregatedProgress:
     best: FinishedTrial | None
     endpoint: EndpointView | None = None
     skipped: int = 0
+    front: tuple[FinishedTrial, ...] = ()
 
     @property
     def ended(self) -> int:
@@ -174,6 +176,7 @@ class ConcurrentProgressAggregator:
             best=best,
             endpoint=endpoint,
             skipped=skipped,
+            front=snapshot.front,
         )
 
     def next_trial_fits(self, snapshot: Snapshot, now: float) -> bool:
@@ -228,7 +231,7 @@ class ConcurrentProgressAggregator:
             worker=progress.worker if progress else "",
             attempt=progress.attempt if progress else 1,
             epoch=progress.epoch if progress else 0,
-            max_epochs=trial.spec.max_epochs,
+            max_epochs=trial.spec.total_epochs,
             value=progress.value if progress else None,
             values=trial.values,
             age=max(0.0, now - trial.started_at),

@@ -106,7 +106,8 @@ def outlook(snapshot: Snapshot, now: float, at_once: int) -> Outlook | None:
 def _guess(trial: RunningTrial, past: "_Past", now: float) -> _Guess | None:
     """How long a running trial takes, by its own pace or by that of ended trials like it; else None."""
     progress = trial.progress
-    epochs = past.share_after(progress.epoch / trial.spec.max_epochs if progress else 0.0) * trial.spec.max_epochs
+    most = trial.spec.total_epochs
+    epochs = past.share_after(progress.epoch / most if progress else 0.0) * most
     heard = progress is not None and progress.epoch > 0
     like = past.pace_of(trial) if not heard or (progress and progress.epoch == 1) else None
     if progress is None or trial.reported_at is None or not heard:

@@ -22,7 +22,7 @@ from seedpod.trial import TrialProgress, TrialSpec, finite
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the lines' form; in the first line of every run."""
 
 
@@ -50,6 +50,7 @@ class EventLog:
             "schema": SCHEMA,
             "run": plan.folder.name,
             "dataset": plan.data.id,
+            "objectives": {each.name: str(each.direction) for each in plan.config.objectives},
             "trials": plan.config.trials,
             "workers": plan.workers,
             "spent": spent,
@@ -59,7 +60,13 @@ class EventLog:
     def search_ended(self, at: float, summary: Summary) -> None:
         """A search is over."""
         best = None if summary.best is None else summary.best.spec.number
-        facts = {"outcome": summary.outcome, "trials": dict(summary.trials), "best": best, "spent": summary.cost}
+        facts = {
+            "outcome": summary.outcome,
+            "trials": dict(summary.trials),
+            "best": best,
+            "front": [trial.spec.number for trial in summary.front],
+            "spent": summary.cost,
+        }
         facts |= {"starts": summary.starts, "idle": summary.idle, "unpriced": summary.unpriced}
         self._write("search_ended", at, facts)
 
@@ -93,6 +100,7 @@ class EventLog:
             "trial": result.number,
             "status": str(result.status),
             "value": result.value,
+            "values": list(result.values),
             "epochs": result.epochs,
             "seconds": result.seconds,
             "cost": result.cost,

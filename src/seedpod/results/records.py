@@ -10,7 +10,7 @@ from seedpod.errors import Cause, TrialError
 from seedpod.events import Summary
 from seedpod.trial import Status, TrialFailure, TrialResult, TrialSpec, finite
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the files' form."""
 
 
@@ -24,8 +24,9 @@ def trial_record(finished: FinishedTrial) -> dict[str, Any]:
         "number": spec.number,
         "uid": spec.uid,
         "status": result.status,
-        "objective": spec.objective,
+        "objectives": list(spec.objectives),
         "value": result.value,
+        "values": _values(finished),
         "params": dict(spec.params),
         "dataset": spec.dataset,
         "fingerprint": spec.fingerprint,
@@ -36,6 +37,10 @@ def trial_record(finished: FinishedTrial) -> dict[str, Any]:
         "max_epochs": spec.max_epochs,
         "max_parameters": spec.max_parameters,
         "max_seconds": spec.max_seconds,
+        "cv_folds": spec.cv_folds,
+        "max_model_mb": spec.max_model_mb,
+        "min_accuracy": spec.min_accuracy,
+        "min_accuracy_epochs": spec.min_accuracy_epochs,
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
         "metrics": finite(result.metrics),
@@ -65,12 +70,13 @@ def read_trial(record: Mapping[str, Any]) -> FinishedTrial:
         raise ValueError(f"schema {record.get('schema')!r} where this seedpod reads {SCHEMA}")
     try:
         names = {field.name for field in fields(TrialSpec)}
-        spec = TrialSpec(**{name: record[name] for name in names})
+        spec = TrialSpec(**{name: record[name] for name in names} | {"objectives": tuple(record["objectives"])})
         error = record["error"]
         result = TrialResult(
             **{field.name: record[field.name] for field in fields(TrialResult) if field.name in record}
             | {
                 "status": Status(record["status"]),
+                "further": tuple(record["values"].values())[1:],
                 "history": tuple(record["history"]),
                 "seconds": record["times"]["training_seconds"],
                 "error": None
@@ -85,10 +91,10 @@ def read_trial(record: Mapping[str, Any]) -> FinishedTrial:
 
 
 def best_record(best: FinishedTrial) -> dict[str, Any]:
-    """``best.yaml``: the best trial's value and hyperparameters."""
+    """``best.yaml``: the best trial's values and hyperparameters; also one entry of ``front.yaml``."""
     return {
         "trial": best.spec.number,
-        best.spec.objective: best.result.value,
+        **_values(best),
         "epochs": best.result.best_epoch,
         "parameters": best.result.parameters,
         "seed": best.spec.seed,
@@ -110,6 +116,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "cost_of_idle": round(summary.idle, 6),
         "trials_without_price": summary.unpriced,
         "best": None if best is None else best_record(best),
+        "front": [best_record(trial) for trial in summary.front],
         "importances": dict(summary.importances),
         "failures": [asdict(group) for group in summary.failures],
         "times": {
@@ -118,6 +125,11 @@ def summary_record(summary: Summary) -> dict[str, Any]:
             "seconds": round(summary.ended_at - summary.started_at, 3),
         },
     }
+
+
+def _values(finished: FinishedTrial) -> dict[str, float]:
+    """Value by objective; empty where the trial has none."""
+    return dict(zip(finished.spec.objectives, finished.result.values, strict=False))
 
 
 def _seconds(iso: str) -> float:

@@ -1,4 +1,6 @@
-"""The folder of one run: ``results/<run>/{config.yaml, study.journal, trials/0003.json, best.yaml, summary.json}``."""
+"""The folder of one run: ``results/<run>/{config.yaml, study.journal, trials/0003.json, best.yaml, front.yaml,
+summary.json}``.
+"""
 
 import contextlib
 import json
@@ -137,14 +139,17 @@ class RunFolder:
         self._write(f"trials/{finished.spec.number:04d}.json", _json(trial_record(finished)))
 
     def write_summary(self, summary: Summary) -> None:
-        """Write ``summary.json`` and, where a trial completed, ``best.yaml``."""
+        """Write ``summary.json``, where a trial completed ``best.yaml``, and of several objectives ``front.yaml``."""
         self._write("summary.json", _json(summary_record(summary)))
         if summary.best is not None:
             self._write("best.yaml", yaml.safe_dump(best_record(summary.best), sort_keys=False))
+        if summary.front:
+            front = [best_record(trial) for trial in summary.front]
+            self._write("front.yaml", yaml.safe_dump(front, sort_keys=False))
 
     def _sweep(self) -> None:
         """Remove what a kill in the middle of a write has left; the files themselves are whole."""
-        for name in ("config.yaml", "best.yaml", "summary.json", _OWNER, _WEB):
+        for name in ("config.yaml", "best.yaml", "front.yaml", "summary.json", _OWNER, _WEB):
             for left in self.path.glob(f".{name}.*"):
                 left.unlink(missing_ok=True)
         for left in (self.path / "trials").glob(".*.json.*"):

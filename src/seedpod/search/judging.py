@@ -15,10 +15,12 @@ class Judge:
     Every epoch is judged on what the trial had shown until then, whether it is heard of in its turn, late, twice,
     together with others or only with the trial's end: so the decision is the same wherever the trial runs and however
     its progress travels. For one trial and, at one time, one thread.
+    A trial of several objectives is never pruned: no pruner of Optuna's compares more than one value.
     """
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
+        self._prunes = len(trial.study.directions) == 1
         self._attempt = 1
         self._values: list[float | None] = []
 
@@ -48,7 +50,7 @@ class Judge:
             self._attempt, self._values = attempt, []
         for value in values[self.epochs :]:
             self._values.append(value)
-            if value is not None:
+            if value is not None and self._prunes:
                 self._judge(value)
 
     def _judge(self, value: float) -> None:

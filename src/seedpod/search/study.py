@@ -5,7 +5,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import optuna
 from optuna import Study, Trial
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError, TrialPruned, TrialSuperseded
@@ -56,14 +57,16 @@ _UNOWNED = 60.0  # seconds after which a taken trial without an owner has lost i
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A trial that has ended, as the study knows it."""
+    """A trial that has ended, as the study knows it; ``values`` has one for each objective, or none."""
 
     status: Status
-    value: float | None
+    values: tuple[float, ...]
     params: Mapping[str, ParamValue]
 
 
-def open_study(name: str, storage: str, journal: Path, owner: str) -> SearchStudy:
+def open_study(
+    name: str, storage: str, journal: Path, owner: str, directions: Sequence[str] = ("maximize",)
+) -> SearchStudy:
     """Open a study, or make it; its sampler is still to be set.
 
     Args:
@@ -71,6 +74,7 @@ def open_study(name: str, storage: str, journal: Path, owner: str) -> SearchStud
         storage: See ``open_storage``.
         journal: The journal file for an empty ``storage``.
         owner: What this optimizer is called in a study that others may share.
+        directions: ``maximize`` or ``minimize`` for each objective.
 
     Raises:
         ConfigError, SeedpodError: See ``open_storage``.
@@ -79,7 +83,12 @@ def open_study(name: str, storage: str, journal: Path, owner: str) -> SearchStud
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     opened = open_storage(storage, journal)
     try:
-        optuna.create_study(study_name=name, storage=opened, direction="maximize", load_if_exists=True)
+        optuna.create_study(
+            study_name=name,
+            storage=opened,
+            directions=[StudyDirection[direction.upper()] for direction in directions],
+            load_if_exists=True,
+        )
         if not storage:
             return SearchStudy(name, opened)
         shared = SharedStudy(name, opened)
@@ -143,7 +152,7 @@ def take_up_open(study: Study, told: Mapping[int, Ended], alive: Callable[[str],
             if not taken:  # no waiting trial can be told
                 study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)  # noqa: SLF001
             end = told[trial.number]
-            study.tell(trial.number, end.value, state=_STATES[end.status])
+            study.tell(trial.number, end.values or None, state=_STATES[end.status])
         elif taken:
             void_reports(study._storage, trial)  # noqa: SLF001
             # Optuna's pool runs waiting trials before it makes new ones.
@@ -166,7 +175,9 @@ def ended_trials(study: Study) -> dict[int, Ended]:
     statuses = {state: status for status, state in _STATES.items()}
     return {
         trial.number: Ended(
-            statuses[trial.state], trial.value if trial.state is TrialState.COMPLETE else None, trial.params
+            statuses[trial.state],
+            tuple(trial.values) if trial.state is TrialState.COMPLETE else (),
+            trial.params,
         )
         for trial in study.get_trials(deepcopy=False)
         if trial.state in statuses
@@ -200,7 +211,7 @@ class _LeftOpen(BaseException):
 
 def optimize(
     study: SearchStudy,
-    objective: Callable[[Trial], float],
+    objective: Callable[[Trial], float | Sequence[float]],
     *,
     trials: int,
     jobs: int,
@@ -218,7 +229,7 @@ def optimize(
 
     Args:
         study: From ``open_study``, with its sampler.
-        objective: Runs one trial and returns its value.
+        objective: Runs one trial and returns its value, or one for each objective.
         trials: How many to run.
         jobs: How many at once.
         timeout: Seconds after which no trial starts; None is no limit.
@@ -271,7 +282,7 @@ class _Watched:
 
     def __init__(
         self,
-        objective: Callable[[Trial], float],
+        objective: Callable[[Trial], float | Sequence[float]],
         stopping: Callable[[], bool],
         failed: Callable[[BaseException], None],
         places: Places,
@@ -299,16 +310,16 @@ class _Watched:
         finally:
             self._places.named(None if trial is None else trial.number)
 
-    def run(self, trial: Trial) -> float:
+    def run(self, trial: Trial) -> float | Sequence[float]:
         """Run a trial, and leave its place to the next one."""
         try:
             return self._run(trial)
         finally:
             self._places.free(trial.number)
 
-    def _run(self, trial: Trial) -> float:
+    def _run(self, trial: Trial) -> float | Sequence[float]:
         try:
-            value = self._objective(trial)
+            values = self._objective(trial)
         except TrialSuperseded as error:
             raise _Superseded from error
         except TrialCancelled as error:
@@ -325,7 +336,7 @@ class _Watched:
             raise _LeftOpen from error
         with self._untold.locked() as numbers:
             numbers.add(trial.number)
-        return value
+        return values
 
     def told(self, study: Study, trial: FrozenTrial) -> None:
         """The study knows how the trial ended."""
@@ -353,7 +364,7 @@ def stop_waiting(study: SearchStudy) -> None:
 
 
 def importances(study: Study, *, so_far: bool = False) -> dict[str, float]:
-    """How much each hyperparameter decided the value, largest first; shares of 1.
+    """How much each hyperparameter decided the value of the first objective, largest first; shares of 1.
 
     Empty where too few trials are complete, or they all have the same value.
 
@@ -362,12 +373,12 @@ def importances(study: Study, *, so_far: bool = False) -> dict[str, float]:
         so_far: Whether the search goes on, so that nothing needs to be said where they cannot be known yet.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < MOST_IMPORTANCE_TRIALS or len({trial.value for trial in complete}) == 1:
+    if len(complete) < MOST_IMPORTANCE_TRIALS or len({trial.values[0] for trial in complete}) == 1:
         return {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that few trials say little; the summary says how many
-            found = optuna.importance.get_param_importances(study)
+            found = optuna.importance.get_param_importances(study, target=lambda trial: trial.values[0])
     except (ValueError, RuntimeError) as error:
         log.log(logging.DEBUG if so_far else logging.WARNING, "importances are not known: %s", error)
         return {}

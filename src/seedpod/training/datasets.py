@@ -8,7 +8,8 @@
     <cache_dir>/keras/datasets/          Keras's files, as downloaded or put there by hand
 
 ``prepare`` is for the main process and imports neither scikit-learn nor Keras: a helper process does, which is
-this module run as ``python -m seedpod.training.datasets NAME CACHE_DIR``. ``attach`` is for trainer processes.
+this module run as ``python -m seedpod.training.datasets NAME CACHE_DIR``. ``attach`` is for trainer processes. It opens
+the training arrays alone: no trial of a search has seen a test image. ``attach_test`` is for the final model.
 """
 
 import contextlib
@@ -78,19 +79,28 @@ class DatasetInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """A prepared data set, memory-mapped and read-only: all processes of a machine share its pages.
+    """What a search may see of a prepared data set, memory-mapped and read-only: a machine's processes share its pages.
 
     Attributes:
         info: What is known of it.
         x_train: (n, h, w, c) uint8 or float32, from 0 (float: -1) to ``info.pixel_max``.
         y_train: (n,) int64, 0 to k - 1.
-        x_test: (m, h, w, c) of the same dtype.
-        y_test: (m,) int64.
     """
 
     info: DatasetInfo
     x_train: Array
     y_train: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut:
+    """The images that judge the final model, once, and nothing else.
+
+    Attributes:
+        x_test: (m, h, w, c), as the training images.
+        y_test: (m,) int64.
+    """
+
     x_test: Array
     y_test: Array
 
@@ -132,7 +142,7 @@ def prepare(dataset: str, cache_dir: Path) -> DatasetInfo:
 
 
 def attach(dataset_id: str, fingerprint: str, cache_dir: Path) -> Dataset:
-    """Map a prepared data set into this process, in under a millisecond and without hashing.
+    """Map the training images of a prepared data set into this process, in under a millisecond and without hashing.
 
     Args:
         dataset_id: ``DatasetInfo.id``.
@@ -142,10 +152,23 @@ def attach(dataset_id: str, fingerprint: str, cache_dir: Path) -> Dataset:
     Raises:
         TrainingError: Not there, not whole, or another data set of the same name.
     """
+    info, (x, y) = _attached(dataset_id, fingerprint, cache_dir, ("x_train", "y_train"))
+    return Dataset(info, x, y)
+
+
+def attach_test(dataset_id: str, fingerprint: str, cache_dir: Path) -> HeldOut:
+    """Map the test images of a prepared data set into this process; arguments and errors as of ``attach``."""
+    _, (x, y) = _attached(dataset_id, fingerprint, cache_dir, ("x_test", "y_test"))
+    return HeldOut(x, y)
+
+
+def _attached(
+    dataset_id: str, fingerprint: str, cache_dir: Path, names: tuple[str, ...]
+) -> tuple[DatasetInfo, list[Array]]:
     where = f"data set {dataset_id!r} (fingerprint {fingerprint}) in {cache_dir / 'datasets'}"
     remedy = f"prepare it on this machine: python -m seedpod.training.datasets NAME_OR_NPZ {cache_dir}"
     try:
-        return _open(dataset_id, fingerprint, cache_dir)
+        return _open(dataset_id, fingerprint, cache_dir, names)
     except (_DamagedError, OSError, ValueError) as error:
         raise TrainingError(f"{where}: {error}; {remedy}.", cause=Cause.DATA) from error
 
@@ -194,6 +217,36 @@ def split(labels: Array, validation_split: float, seed: int) -> tuple[npt.NDArra
     return np.sort(order[~chosen]).astype(np.int64), np.sort(order[chosen]).astype(np.int64)
 
 
+def folds(labels: Array, count: int, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Divide images into so many parts, each of which validates what the others train: stratified, the same for the
+    same arguments.
+
+    The parts' sizes, and their numbers of images of each class, differ by one at most. A class of a single image
+    trains in every fold. A class of fewer images than folds is missing from some parts.
+
+    Args:
+        labels: (n,) whole numbers.
+        count: Folds, 2 or more.
+        seed: For PCG64.
+
+    Returns:
+        Training and validation indices into ``labels``, int64, ascending, of each fold.
+
+    Raises:
+        DatasetError: Fewer images than folds could validate.
+    """
+    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    keys = np.random.Generator(np.random.PCG64(seed)).random(len(inverse))
+    order = np.lexsort((keys, inverse))
+    dealt = order[counts[inverse[order]] > 1]
+    if len(dealt) < count:
+        raise DatasetError(f"cv_folds={count}: there are {len(dealt)} images to deal out; lower it, or add images.")
+    # Dealt out like cards, class by class: what a class leaves over goes on with the next class.
+    part = np.full(len(inverse), -1)
+    part[dealt] = np.arange(len(dealt)) % count
+    return [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(count)]
+
+
 def main(arguments: list[str]) -> int:
     """The helper process: prepare one data set; standard output gets one line of JSON or, with exit code 2, trouble."""
     if len(arguments) != 2:
@@ -213,8 +266,10 @@ def main(arguments: list[str]) -> int:
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
-def _open(dataset_id: str, fingerprint: str, cache_dir: Path) -> Dataset:
-    """Map an entry; the id may come from another machine, so it must not lead out of the cache."""
+def _open(
+    dataset_id: str, fingerprint: str, cache_dir: Path, names: tuple[str, ...]
+) -> tuple[DatasetInfo, list[Array]]:
+    """Map arrays of an entry; the id may come from another machine, so it must not lead out of the cache."""
     if not dataset_id or dataset_id.startswith(".") or not set(dataset_id) <= _ID_CHARACTERS:
         raise _DamagedError("that is no data set's id")
     entry = _entry(cache_dir, dataset_id)
@@ -223,7 +278,7 @@ def _open(dataset_id: str, fingerprint: str, cache_dir: Path) -> Dataset:
     if (info.id, info.fingerprint) != (dataset_id, fingerprint):
         raise _DamagedError(f"found {info.id!r} with fingerprint {info.fingerprint} instead")
     _check_sizes(entry, manifest)
-    return Dataset(info, *(np.load(entry / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS))
+    return info, [np.load(entry / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names]
 
 
 def _validation_counts(counts: npt.NDArray[Any], share: float) -> npt.NDArray[np.int64]:

@@ -2,8 +2,8 @@
 
 import gc
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from seedpod.errors import Cause, TrainingError
+from seedpod.errors import Cause, DatasetError, TrainingError
 from seedpod.training.augmentation import augment
-from seedpod.training.datasets import Dataset, attach, split
+from seedpod.training.datasets import Dataset, attach, folds, split
+from seedpod.training.examiner import Examiner, seed_of
 from seedpod.training.model_builder import build_model, compile_model
 from seedpod.training.network import Course, read_course, read_network
-from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialResult, TrialSpec
-
-PATIENCE = 3
-"""Epochs without a better objective after which training ends early, once ``min_epochs`` are done. Only where the
-learning rate is constant: under a falling one the best epochs are the last."""
+from seedpod.training.scoring import score
+from seedpod.training.sizing import check_parameters, check_size, count_parameters, latency, megabytes
+from seedpod.trial import ParamValue, Report, TrialResult, TrialSpec
 
 EVALUATION_BATCH = 500
 """Images of one validation step; bounds memory and changes no number that a trial reports."""
@@ -51,119 +50,99 @@ class Trainer:
             TrialStopped: From ``report`` or ``check``.
         """
         dataset = attach(spec.dataset, spec.fingerprint, self._cache_dir)
-        try:
+        with _alone():
             return self._train(spec, dataset, report, check)
-        except MemoryError as error:
-            raise _out_of_memory(error) from error
-        except Exception as error:
-            if "out of memory" in str(error).lower() or "RESOURCE_EXHAUSTED" in str(error):
-                raise _out_of_memory(error) from error
-            raise
-        finally:
-            keras.backend.clear_session(free_memory=False)
-            gc.collect()
 
     def _train(self, spec: TrialSpec, dataset: Dataset, report: Report, check: Callable[[], None]) -> TrialResult:
-        started = time.monotonic()
-        # Every random thing below has a seed of its own; this one is for what a backend may draw beside them.
-        keras.utils.set_random_seed(spec.seed)
-        info = dataset.info
-        classes = len(info.class_names)
-        network, course = read_network(spec.params, info.image_shape), read_course(spec.params)
-        parameters = network.parameters(info.image_shape, classes)
-        if parameters > spec.max_parameters:
-            raise TrainingError(
-                f"{parameters:,} trainable parameters, over max_parameters={spec.max_parameters:,}.",
-                cause=Cause.TOO_LARGE,
+        examiner = Examiner(spec, report, check, patient=read_course(spec.params).schedule != "constant")
+        for fold, (train, validation) in enumerate(_folds(spec, dataset)):
+            if fold:
+                _forget()
+            examiner.begin_fold()
+            model = fit_model(
+                spec,
+                dataset,
+                train,
+                [_Watch(examiner, dataset, validation)],
+                seed=seed_of(spec, fold),
+                device=str(self._environment["device"]),
             )
-        model = build_model(network, info.image_shape, classes, info.pixel_max, spec.seed)
-        train, validation = split(dataset.y_train, spec.validation_split, spec.split_seed)
-        batches = _Batches(dataset, train, min(course.batch_size, len(train)), _Changes(spec.seed, course))
-        compile_model(model, course, len(batches), spec.max_epochs, str(self._environment["device"]))
-        watch = _Watch(spec, report, check, started, patient=course.schedule != "constant")
-        model.fit(
-            _as_input(batches),
-            epochs=spec.max_epochs,
-            validation_data=_as_input(_Batches(dataset, validation, EVALUATION_BATCH)),
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch), watch],
-            shuffle=False,  # the batches are shuffled, by the spec's own seed
-            verbose=0,
+            if examiner.hopeless:
+                break
+        seconds = examiner.seconds
+        known = {"training_time": seconds, "model_size": megabytes(model)}
+        if "inference_latency" in spec.objectives and not examiner.hopeless:
+            known["inference_latency"] = latency(model, dataset.x_train[:1], examiner.between_batches)
+        return examiner.result(
+            known, parameters=count_parameters(model), environment=self._environment, seconds=seconds
         )
-        best = watch.best_epoch
-        return TrialResult(
-            number=spec.number,
-            status=Status.COMPLETE,
-            value=watch.history[best - 1][spec.objective],
-            best_epoch=best,
-            epochs=len(watch.history),
-            metrics=watch.history[best - 1],
-            history=tuple(watch.history),
-            parameters=parameters,
-            environment=self._environment,
-            seconds=time.monotonic() - started,
-        )
+
+
+def fit_model(
+    spec: TrialSpec,
+    dataset: Dataset,
+    train: np.ndarray,
+    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    seed: int,
+    device: str,
+) -> keras.Model:
+    """Build the model of a spec and train it; equal arguments give equal weights.
+
+    Args:
+        spec: What to train.
+        dataset: Its data set.
+        train: Which training images to learn from, (n,).
+        callbacks: Are told of batches and epochs.
+        seed: Seeds weights, dropout and shuffling.
+        device: "cpu" or another.
+
+    Raises:
+        TrainingError: TOO_LARGE or IMPOSSIBLE; nothing was trained.
+    """
+    # Every random thing below has a seed of its own; this one is for what a backend may draw beside them.
+    keras.utils.set_random_seed(seed)
+    info, classes = dataset.info, len(dataset.info.class_names)
+    network, course = read_network(spec.params, info.image_shape), read_course(spec.params)
+    check_parameters(network.parameters(info.image_shape, classes), spec)
+    model = build_model(network, info.image_shape, classes, info.pixel_max, seed)
+    check_size(model, spec)
+    batches = _Batches(dataset, train, min(course.batch_size, len(train)), _Changes(seed, course))
+    compile_model(model, course, len(batches), spec.max_epochs, device)
+    model.fit(
+        _as_input(batches),
+        epochs=spec.max_epochs,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch), *callbacks],
+        shuffle=False,  # the batches are shuffled, by the spec's own seed
+        verbose=0,
+    )
+    return model
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Reports epochs, notices stops, deadlines and divergence, and ends training early unless it is patient."""
+    """Looks at a fold between its batches, and has each epoch judged by the validation images."""
 
-    def __init__(
-        self, spec: TrialSpec, report: Report, check: Callable[[], None], started: float, *, patient: bool
-    ) -> None:
+    def __init__(self, examiner: Examiner, dataset: Dataset, validation: np.ndarray) -> None:
         super().__init__()
-        self._spec = spec
-        self._report = report
-        self._check = check
-        self._started = started
-        self._patient = patient
-        self.history: list[dict[str, float | None]] = []
-        self.best_epoch = 0
-        self._best = -math.inf
+        self._examiner = examiner
+        self._x, self._y, self._rows = dataset.x_train, dataset.y_train, validation
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._between_batches()
-        loss = float((logs or {}).get("loss", 0.0))
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} in epoch {len(self.history) + 1}; a lower learning_rate may help.",
-                cause=Cause.DIVERGED,
-            )
-
-    def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._between_batches()
+        self._examiner.between_batches()
+        self._examiner.check_loss(float((logs or {}).get("loss", 0.0)))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         row = {name: float(value) for name, value in (logs or {}).items()}
-        self.history.append(dict(row))
-        value = row[self._spec.objective]
-        if not math.isfinite(row["val_loss"]) or not math.isfinite(value):
-            raise TrainingError(f"the validation loss became {row['val_loss']}.", cause=Cause.DIVERGED)
-        if value > self._best:
-            self._best, self.best_epoch = value, epoch + 1
-        self._report(
-            TrialProgress(
-                number=self._spec.number,
-                sequence=epoch + 1,
-                epoch=epoch + 1,
-                max_epochs=self._spec.max_epochs,
-                value=value,
-                metrics=dict(row),
-                seconds=time.monotonic() - self._started,
-                values=tuple(past[self._spec.objective] for past in self.history),
-            )
-        )
-        if not self._patient and epoch + 1 >= self._spec.min_epochs and epoch + 1 - self.best_epoch >= PATIENCE:
+        if not self._examiner.epoch_ended({**row, **score(self._logits(), self._y[self._rows])}):
             self.model.stop_training = True
 
-    def _between_batches(self) -> None:
-        self._check()
-        limit = self._spec.max_seconds
-        if limit and time.monotonic() - self._started > limit:
-            raise TrainingError(
-                f"not done after {limit:g} s (max_training_time_minutes), in epoch {len(self.history) + 1} of "
-                f"{self._spec.max_epochs}.",
-                cause=Cause.DEADLINE,
-            )
+    def _logits(self) -> np.ndarray:
+        """A score of each class for each validation image. ``predict`` would take longer to begin than for digits."""
+        parts = []
+        for first in range(0, len(self._rows), EVALUATION_BATCH):
+            parts.append(self.model.predict_on_batch(self._x[self._rows[first : first + EVALUATION_BATCH]]))
+            self._examiner.between_batches()
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +216,37 @@ def _as_input(batches: _Batches) -> Any:
     options.threading.private_threadpool_size = 1
     pipeline = tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2).with_options(options)
     return pipeline.apply(tf.data.experimental.assert_cardinality(len(batches)))
+
+
+def _folds(spec: TrialSpec, dataset: Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows that train and rows that validate, of each fold; all of them among the training images."""
+    try:
+        if spec.cv_folds == 1:
+            return [split(dataset.y_train, spec.validation_split, spec.split_seed)]
+        return folds(dataset.y_train, spec.cv_folds, spec.split_seed)
+    except DatasetError as error:
+        raise TrainingError(str(error), cause=Cause.DATA) from error
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Leave nothing of a model behind, and call a lack of memory by its name."""
+    try:
+        yield
+    except MemoryError as error:
+        raise _out_of_memory(error) from error
+    except Exception as error:
+        if "out of memory" in str(error).lower() or "RESOURCE_EXHAUSTED" in str(error):
+            raise _out_of_memory(error) from error
+        raise
+    finally:
+        _forget()
+
+
+def _forget() -> None:
+    """Let go of what the last model has left."""
+    keras.backend.clear_session(free_memory=False)
+    gc.collect()
 
 
 def _out_of_memory(error: BaseException) -> TrainingError:

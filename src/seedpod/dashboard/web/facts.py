@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from seedpod.board import FinishedTrial
-from seedpod.dashboard.wording import OBJECTIVES, one_line, params_line
+from seedpod.dashboard.wording import one_line, params_line
 from seedpod.events import Plan, Summary
+from seedpod.objectives import Objective
 from seedpod.progress import AggregatedProgress, TrialRow
 from seedpod.remote.view import EndpointView
 from seedpod.trial import ParamValue
@@ -28,12 +29,12 @@ def plan_facts(plan: Plan) -> Facts:
         "run": plan.folder.name,
         "folder": str(plan.folder),
         "dataset": plan.data.id,
-        "objective": OBJECTIVES.get(config.optimize_for, config.optimize_for),
+        "objective": _named(config.objectives[0]),
         "sampler": config.sampler,
         "seed": config.random_seed,
         "trials": config.trials,
         "workers": plan.workers,
-        "epochs": config.max_epochs_per_trial,
+        "epochs": config.max_epochs_per_trial * config.cv_folds,
         "cost": plan.cost,
     }
 
@@ -51,8 +52,9 @@ def trial_facts(trial: FinishedTrial, order: int) -> Facts:
         "order": order,
         "status": str(result.status),
         "value": rounded(result.value),
+        "merit": _merit(spec.goals[0], result.value),
         "epochs": result.epochs,
-        "max_epochs": spec.max_epochs,
+        "max_epochs": spec.total_epochs,
         "seconds": round(result.seconds or max(0.0, trial.ended_at - trial.started_at), 1),
         "backend": result.backend,
         "worker": str(result.run.get("worker", "")),
@@ -66,8 +68,8 @@ def trial_facts(trial: FinishedTrial, order: int) -> Facts:
 
 
 def curve_facts(trial: FinishedTrial) -> Facts:
-    """The objective after every epoch of a trial that has ended, thinned where there are many."""
-    values = [row.get(trial.spec.objective) for row in trial.result.history]
+    """The first objective after every epoch of a trial that has ended, thinned where there are many."""
+    values = trial.spec.curve(trial.result.history)
     step = 1 + len(values) // _CURVE
     points = [[epoch, rounded(value)] for epoch, value in enumerate(values, 1)]
     return {"number": trial.spec.number, "points": points[::-step][::-1]}
@@ -117,6 +119,15 @@ def importance_facts(importances: Mapping[str, float]) -> list[list[Any]]:
 def rounded(value: float | None, digits: int = _DIGITS) -> float | None:
     """The value with so many digits behind the point; None where it is not finite, as JSON has no word for that."""
     return round(value, digits) if value is not None and math.isfinite(value) else None
+
+
+def _named(objective: Objective) -> str:
+    return f"{objective.label}, {objective.unit}" if objective.unit else objective.label
+
+
+def _merit(objective: Objective, value: float | None) -> float | None:
+    """A number by which trials are ranked: higher is better."""
+    return None if value is None else rounded(value if objective.better(1.0, 0.0) else -value)
 
 
 def _row_facts(row: TrialRow) -> Facts:

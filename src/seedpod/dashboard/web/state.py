@@ -78,7 +78,7 @@ class _State:
         value = trial.result.value
         if trial.result.status is not Status.COMPLETE or value is None:
             return
-        if not self.best or value > self.best[-1][1]:
+        if not self.best or trial.spec.goals[0].better(value, self.best[-1][1]):
             self.best.append((self.ended, value, trial.spec.number))
             self.steps += 1
             self.best_curve = curve_facts(trial)

@@ -168,7 +168,7 @@ const BINS = 6; // shades of lines, by rank
 const BENT = 8; // a numeric axis that spans this many times its low end is logarithmic
 
 export function drawTried(store) {
-  const complete = store.latest.filter((trial) => trial.status === "complete").sort((one, other) => one.value - other.value);
+  const complete = store.latest.filter((trial) => trial.status === "complete").sort((one, other) => one.merit - other.merit);
   const axes = complete.length ? axesOf(complete) : [];
   const drawn = sampled(complete);
   document.getElementById("tried").style.minWidth = `${60 * axes.length}px`; // narrower screens scroll

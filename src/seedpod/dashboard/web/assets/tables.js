@@ -106,7 +106,7 @@ export class TrialsTable {
     this.trials = trials;
     this.best = best;
     const matching = trials.filter((trial) => this.filter === "all" || trial.status === this.filter).reverse();
-    if (this.order === "best") matching.sort((one, other) => (other.value ?? -1) - (one.value ?? -1));
+    if (this.order === "best") matching.sort((one, other) => (other.merit ?? -Infinity) - (one.merit ?? -Infinity) || 0);
     const shown = matching.slice(0, this.limit);
     const rows = shown.map((trial) => this.row(trial));
     shown.forEach((trial, place) => rows[place].classList.toggle("best", trial.number === best));
