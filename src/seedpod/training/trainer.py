@@ -3,7 +3,8 @@
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 from seedpod.errors import Cause, TrainingError
 from seedpod.training.datasets import Dataset, attach, split
 from seedpod.training.model_builder import build_model, compile_model, read_batch_size
-from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialResult, TrialSpec
+from seedpod.training.tasks import EvaluateTask, ExportTask, FinalTask, PredictTask, Task
+from seedpod.trial import ParamValue, Report, Status, TrialProgress, TrialResult, TrialSpec, Wire
 
 PATIENCE = 3
 """Epochs without a better objective after which training ends early, once ``min_epochs`` are done."""
@@ -47,42 +49,39 @@ class Trainer:
             TrialStopped: From ``report`` or ``check``.
         """
         dataset = attach(spec.dataset, spec.fingerprint, self._cache_dir)
-        try:
+        with _alone():
             return self._train(spec, dataset, report, check)
-        except MemoryError as error:
-            raise _out_of_memory(error) from error
-        except Exception as error:
-            if "out of memory" in str(error).lower() or "RESOURCE_EXHAUSTED" in str(error):
-                raise _out_of_memory(error) from error
-            raise
-        finally:
-            keras.backend.clear_session(free_memory=False)
-            gc.collect()
+
+    def perform(self, task: Task, report: Report, check: Callable[[], None]) -> Wire:
+        """Perform a task; what it answers is in ``seedpod.training.final`` and ``seedpod.training.models``.
+
+        Args:
+            task: What to do.
+            report: Called after each epoch of the final model.
+            check: Called now and then; raises TrialStopped where the task is to end.
+
+        Raises:
+            TrainingError: It failed; its cause says how.
+            TrialStopped: From ``report`` or ``check``.
+        """
+        from seedpod.training import final, models  # of no use to a trial
+
+        with _alone():
+            match task:
+                case FinalTask():
+                    return final.train_final(task, self._cache_dir, self._environment, report, check)
+                case EvaluateTask():
+                    return models.evaluate(task, self._cache_dir, check)
+                case PredictTask():
+                    return models.predict(task, check)
+                case ExportTask():
+                    return models.export(task)
 
     def _train(self, spec: TrialSpec, dataset: Dataset, report: Report, check: Callable[[], None]) -> TrialResult:
         started = time.monotonic()
-        # Every random thing below has a seed of its own; this one is for what a backend may draw beside them.
-        keras.utils.set_random_seed(spec.seed)
-        info = dataset.info
-        model = build_model(spec.params, info.image_shape, len(info.class_names), info.pixel_max, spec.seed)
-        parameters = sum(math.prod(w.shape) for w in model.trainable_weights)
-        if parameters > spec.max_parameters:
-            raise TrainingError(
-                f"{parameters:,} trainable parameters, over max_parameters={spec.max_parameters:,}.",
-                cause=Cause.TOO_LARGE,
-            )
         train, validation = split(dataset.y_train, spec.validation_split, spec.split_seed)
-        batches = _Batches(dataset, train, min(read_batch_size(spec.params), len(train)), spec.seed)
-        compile_model(model, spec.params, len(batches), str(self._environment["device"]))
         watch = _Watch(spec, report, check, started)
-        model.fit(
-            _as_input(batches),
-            epochs=spec.max_epochs,
-            validation_data=_as_input(_Batches(dataset, validation, EVALUATION_BATCH)),
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch), watch],
-            shuffle=False,  # the batches are shuffled, by the spec's own seed
-            verbose=0,
-        )
+        model = fit_model(spec, dataset, train, validation, [watch], device=str(self._environment["device"]))
         best = watch.best_epoch
         return TrialResult(
             number=spec.number,
@@ -92,9 +91,69 @@ class Trainer:
             epochs=len(watch.history),
             metrics=watch.history[best - 1],
             history=tuple(watch.history),
-            parameters=parameters,
+            parameters=count_parameters(model),
             environment=self._environment,
             seconds=time.monotonic() - started,
+        )
+
+
+def fit_model(
+    spec: TrialSpec,
+    dataset: Dataset,
+    train: np.ndarray,
+    validation: np.ndarray | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    device: str,
+    epochs: int | None = None,
+) -> keras.Model:
+    """Build the model of a spec and train it; equal arguments give equal weights.
+
+    Args:
+        spec: What to train.
+        dataset: Its data set.
+        train: Which training images to learn from, (n,).
+        validation: Which ones to judge each epoch by, (m,); None judges none.
+        callbacks: Are told of batches and epochs.
+        device: "cpu" or another.
+        epochs: Epochs to train at most, where that is less than the spec's.
+
+    Raises:
+        TrainingError: TOO_LARGE or IMPOSSIBLE; nothing was trained.
+    """
+    # Every random thing below has a seed of its own; this one is for what a backend may draw beside them.
+    keras.utils.set_random_seed(spec.seed)
+    info = dataset.info
+    model = build_model(spec.params, info.image_shape, len(info.class_names), info.pixel_max, spec.seed)
+    parameters = count_parameters(model)
+    if parameters > spec.max_parameters:
+        raise TrainingError(
+            f"{parameters:,} trainable parameters, over max_parameters={spec.max_parameters:,}.", cause=Cause.TOO_LARGE
+        )
+    batches = _Batches(dataset, train, min(read_batch_size(spec.params), len(train)), spec.seed)
+    compile_model(model, spec.params, len(batches), device)
+    model.fit(
+        _as_input(batches),
+        epochs=spec.max_epochs if epochs is None else epochs,
+        validation_data=None if validation is None else _as_input(_Batches(dataset, validation, EVALUATION_BATCH)),
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch), *callbacks],
+        shuffle=False,  # the batches are shuffled, by the spec's own seed
+        verbose=0,
+    )
+    return model
+
+
+def count_parameters(model: keras.Model) -> int:
+    """Trainable parameters."""
+    return sum(math.prod(w.shape) for w in model.trainable_weights)
+
+
+def check_loss(logs: Mapping[str, Any] | None, epoch: int) -> None:
+    """Raise TrainingError, DIVERGED, where the loss of a batch of this epoch is no number."""
+    loss = float((logs or {}).get("loss", 0.0))
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss became {loss} in epoch {epoch}; a lower learning_rate may help.", cause=Cause.DIVERGED
         )
 
 
@@ -113,12 +172,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._between_batches()
-        loss = float((logs or {}).get("loss", 0.0))
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} in epoch {len(self.history) + 1}; a lower learning_rate may help.",
-                cause=Cause.DIVERGED,
-            )
+        check_loss(logs, len(self.history) + 1)
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._between_batches()
@@ -209,6 +263,22 @@ def _as_input(batches: _Batches) -> Any:
     options.threading.private_threadpool_size = 1
     pipeline = tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2).with_options(options)
     return pipeline.apply(tf.data.experimental.assert_cardinality(len(batches)))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Leave nothing of a model behind, and call a lack of memory by its name."""
+    try:
+        yield
+    except MemoryError as error:
+        raise _out_of_memory(error) from error
+    except Exception as error:
+        if "out of memory" in str(error).lower() or "RESOURCE_EXHAUSTED" in str(error):
+            raise _out_of_memory(error) from error
+        raise
+    finally:
+        keras.backend.clear_session(free_memory=False)
+        gc.collect()
 
 
 def _out_of_memory(error: BaseException) -> TrainingError:
