@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ROWS = (
     ("__main__",),  # optimizer.py beside src
     ("cli",),
-    ("commands",),
+    ("commands", "run_commands"),
     ("optimizer", "assembly", "doctor", "keys", "runpod_service"),
     ("reporting",),
     ("dashboard", "results", "search"),
@@ -36,6 +36,7 @@ HOMES = {
     "jax": {"training"},
     "torch": {"training"},
     "sklearn": {"training"},
+    "PIL": {"training"},
     "rich": {"dashboard"},
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "allocate_lock"}

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.config import OptimizationConfig
 from seedpod.training.datasets import DatasetInfo
-from seedpod.trial import TrialFailure
+from seedpod.trial import TrialFailure, TrialProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,18 @@ class Observer:
 
     def ended(self, plan: Plan, summary: Summary) -> None:
         """The search is over and its files are written."""
+
+    def final_began(self, trial: FinishedTrial, mode: str) -> None:
+        """The configuration of the best trial is trained once more: ``retrain`` or ``best``."""
+
+    def final_progressed(self, progress: TrialProgress) -> None:
+        """The final model has finished an epoch."""
+
+    def final_ended(self, folder: Path, record: Mapping[str, Any]) -> None:
+        """The final model is kept and measured; ``record`` is its ``final.json``."""
+
+    def reported(self, page: Path) -> None:
+        """The report is written."""
 
 
 def summarize(

@@ -8,16 +8,17 @@ from typing import Any, Literal
 
 from seedpod.config.kinds import Choice, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
-from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text
+from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text, TrackingUri
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
 
-SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, FILES = (
+SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, RESULT, FILES = (
     "Search",
     "Training",
     "This machine",
     "RunPod workers",
     "Screen",
+    "Result",
     "Files",
 )
 
@@ -45,6 +46,11 @@ HARMLESS = frozenset(
         "gpu_price_per_second",
         "max_cost",
         "dashboard",
+        "final_model",
+        "export",
+        "report",
+        "tensorboard",
+        "mlflow_tracking_uri",
         "run_name",
         "results_dir",
         "cache_dir",
@@ -68,6 +74,9 @@ _DASHBOARDS = (
     Option("none", also=("false", "no", "off", "0")),
     Option("web", awaits=_WEB),
 )
+_FINAL_MODELS = (Option("retrain"), Option("best"), Option("none", also=("false", "no", "off")))
+_EXPORTS = tuple(Option(name) for name in ("onnx", "savedmodel", "tflite"))
+_REPORTS = (Option("html"), Option("png"), Option("none", also=("false", "no", "off")))
 _MODES = (Option("simple"), Option("health", awaits=_HEALTH))
 _OPTIMIZE_FOR = (
     Option("val_accuracy"),
@@ -215,6 +224,24 @@ class OptimizationConfig:
             Choice(_DASHBOARDS),
             "how a search is shown; auto is live on a terminal that can show it; enable_dashboard=false is none",
         ),
+    )
+    final_model: str = field(
+        default="retrain",
+        metadata=about(
+            RESULT,
+            Choice(_FINAL_MODELS),
+            "the model to keep: the best configuration trained on all training images, or the best trial's own model",
+        ),
+    )
+    export: tuple[str, ...] = field(
+        default=(), metadata=about(RESULT, Several(_EXPORTS), "formats to write the final model in besides .keras")
+    )
+    report: str = field(
+        default="html", metadata=about(RESULT, Choice(_REPORTS), "a page on the search; png adds its charts as files")
+    )
+    tensorboard: bool = field(default=False, metadata=about(RESULT, Truth(), "write each epoch for TensorBoard"))
+    mlflow_tracking_uri: str = field(
+        default="", metadata=about(RESULT, TrackingUri(), "an MLflow server that is told of each trial; '' is none")
     )
     run_name: str = field(
         default="", metadata=about(FILES, RunName(), "this run's folder; '' makes a name from data set and time")
