@@ -17,7 +17,7 @@ ROWS = (
     ("cli",),
     ("commands", "run_commands"),
     ("optimizer", "assembly", "doctor", "keys", "runpod_service"),
-    ("reporting",),
+    ("reporting", "report"),
     ("dashboard", "results", "search"),
     ("backends", "endpoint", "progress", "events", "findings", "money"),
     ("training", "remote", "board", "config"),
@@ -37,6 +37,8 @@ HOMES = {
     "torch": {"training"},
     "sklearn": {"training"},
     "PIL": {"training"},
+    "plotly": {"search", "report"},
+    "matplotlib": {"search"},
     "rich": {"dashboard"},
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "allocate_lock"}

@@ -199,7 +199,7 @@ def test_interrupted_training_is_told_and_repeatable(tmp_path: Path, digits_cach
 
 
 def test_test_labels_change_no_trial_and_no_choice(tmp_path: Path, digits_cache: Path) -> None:
-    """With the test labels permuted every trial, the best and the final weights are the same; the accuracy is chance."""
+    """With the test labels permuted every trial, the best and the final training are the same; only the test is not."""
     cache = digits_cache / "datasets" / "digits"
     arrays = {name: np.load(cache / f"{name}.npy") for name in ("x_train", "y_train", "x_test", "y_test")}
     np.savez(tmp_path / "true.npz", **arrays)

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seedpod.config import OptimizationConfig, load
+from seedpod.config import OptimizationConfig, load, settings
+from seedpod.config.command_line import RESUME
+from seedpod.config.settings import ALIASES
 from seedpod.errors import ConfigError
 from seedpod.optimizer.finishing import ModelMaker, evaluate, predict
 from seedpod.results.model_card import interval
@@ -33,6 +35,17 @@ def config_of_run(command: str, words: Sequence[str], environment: Mapping[str, 
         raise ConfigError(f"{command} needs a run: `python optimizer.py {command} run=NAME`, a folder of results/.")
     given = [f"resume={word.partition('=')[2]}" if word in named else word for word in words]
     return load(given, environment).config
+
+
+def run_report(words: Sequence[str], environment: Mapping[str, str], show: Show, warn: Show) -> int:
+    """Write the report of a run, finished or not."""
+    from seedpod.report.make import write_report
+
+    config = config_of_run("report", words, environment)
+    show(f"Report in {write_report(_folder(config), config, warn)}")
+    if config.report == "png":
+        show(f"Charts in {_folder(config).path / 'charts'}")
+    return _DONE
 
 
 def run_evaluate(words: Sequence[str], environment: Mapping[str, str], show: Show, warn: Show) -> int:
@@ -90,9 +103,10 @@ def run_predict(words: Sequence[str], environment: Mapping[str, str], show: Show
 
 
 def _is_setting(word: str) -> bool:
-    """Whether a word is ``key=value``; a file's name may hold a =, but then it has a slash or dot before it."""
-    key, equals, _ = word.partition("=")
-    return bool(equals) and key.isidentifier() and not Path(word).is_file()
+    """Whether a word is ``key=value`` of a key that there is; all else is a file, also one with a = in its name."""
+    key = word.partition("=")[0]
+    known = {setting.name for setting in settings()} | {"run", RESUME}
+    return "=" in word and ALIASES.get(key, key) in known and not Path(word).is_file()
 
 
 def _folder(config: OptimizationConfig) -> RunFolder:
@@ -104,6 +118,7 @@ def _maker(config: OptimizationConfig) -> ModelMaker:
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str], Mapping[str, str], Show, Show], int]] = {
+    "report": run_report,
     "evaluate": run_evaluate,
     "predict": run_predict,
 }

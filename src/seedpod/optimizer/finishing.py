@@ -124,7 +124,24 @@ class Finisher:
             return None
         finally:
             self._maker.close()
+            self._report(folder)
             folder.unlock()
+
+    def _report(self, folder: RunFolder) -> None:
+        """Write the report; whatever goes wrong with it costs the report alone."""
+        if self._config.report == "none":
+            return
+        from seedpod.report.make import write_report  # which imports Optuna's plots
+
+        try:
+            self._observer.reported(write_report(folder, self._config, log.warning))
+        except Exception as error:  # noqa: BLE001 - a thousand lines of plots, and none is worth a search
+            log.warning(
+                "no report could be written (%s: %s); `python optimizer.py report run=%s` tries again",
+                type(error).__name__,
+                error,
+                folder.path.name,
+            )
 
     def stop(self) -> None:
         """End what runs."""
