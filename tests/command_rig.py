@@ -32,7 +32,7 @@ def run(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=280,  # a loaded machine takes its time
     )
 
 

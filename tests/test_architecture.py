@@ -18,7 +18,7 @@ ROWS = (
     ("commands", "run_commands"),
     ("optimizer", "assembly", "doctor", "keys", "runpod_service"),
     ("reporting", "report"),
-    ("dashboard", "results", "search"),
+    ("dashboard", "results", "search", "tracking"),
     ("backends", "endpoint", "progress", "events", "findings", "money"),
     ("training", "remote", "board", "config"),
     ("tally",),
@@ -39,6 +39,7 @@ HOMES = {
     "PIL": {"training"},
     "plotly": {"search", "report"},
     "matplotlib": {"search"},
+    "tensorboard": {"tracking"},
     "rich": {"dashboard"},
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "allocate_lock"}

@@ -8,8 +8,9 @@ from typing import Any
 
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.config import OptimizationConfig
+from seedpod.remote.view import EndpointView
 from seedpod.training.datasets import DatasetInfo
-from seedpod.trial import TrialFailure, TrialProgress
+from seedpod.trial import TrialFailure, TrialProgress, TrialSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,34 @@ class Observer:
 
     def reported(self, page: Path) -> None:
         """The report is written."""
+
+
+class RunLog:
+    """Is told of every change of a search's state; this one keeps nothing. Thread-safe, raises nothing, never waits."""
+
+    def search_started(self, at: float, plan: Plan, spent: float) -> None:
+        """A search starts, or goes on; ``spent`` USD before."""
+
+    def search_ended(self, at: float, summary: Summary) -> None:
+        """A search is over."""
+
+    def stopping(self, at: float, reason: str) -> None:
+        """No new trial starts any more."""
+
+    def trial_started(self, at: float, spec: TrialSpec) -> None:
+        """A trial starts."""
+
+    def trial_progress(self, at: float, progress: TrialProgress) -> None:
+        """A trial has finished an epoch."""
+
+    def trial_finished(self, at: float, trial: FinishedTrial) -> None:
+        """A trial has ended."""
+
+    def endpoint(self, at: float, view: EndpointView) -> None:
+        """The endpoint's state is another one."""
+
+    def close(self) -> None:
+        """Nothing more is told."""
 
 
 def summarize(

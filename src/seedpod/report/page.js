@@ -48,7 +48,7 @@ const draw = (element) => {
   const room = element.parentElement.clientWidth;
   // Many small plots beside each other, or many axes, keep a width that can be read, and scroll.
   const panels = Object.keys(figure.layout).filter((name) => /^xaxis\d*$/.test(name)).length;
-  const axes = Math.max(0, ...figure.data.map((trace) => (trace.dimensions ? trace.dimensions.length : 0)));
+  const axes = element.dataset.figure === "parallel" ? (figure.layout.xaxis.ticktext || []).length : 0;
   const width = Math.max(room, panels > 1 ? panels * 190 : 0, axes * 105);
   element.style.width = `${width}px`;
   const { data, layout } = themed(figure, width);

@@ -58,7 +58,7 @@ def render(facts: Facts, charts: Charts, repeat: Repeat) -> str:
         _chart(charts, "best_curve", "The best trial's loss", "Where the two part, it begins to learn by heart."),
         _chart(charts, "importances", "What mattered", "Each hyperparameter's share in the differences of the value."),
         _chart(charts, "slices", "Slices", "The value over each hyperparameter; the darker, the later the trial."),
-        _chart(charts, "parallel", "Together", "A line is a trial. Drag along an axis to see only some of them."),
+        _chart(charts, "parallel", "Together", "A line is a trial; the darker, the higher its value."),
         _saved(facts),
         _timeline(facts, charts),
         _costs(facts),
@@ -74,9 +74,9 @@ def render(facts: Facts, charts: Charts, repeat: Repeat) -> str:
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        # Nothing is fetched from anywhere; Plotly draws parallel coordinates by code that it makes.
+        # Nothing is fetched from anywhere.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        "script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:\">"
+        "script-src 'unsafe-inline'; img-src data: blob:\">"
         f"<title>{escape(facts.run)} · seedpod</title>"
         f"<style>{(_HERE / 'page.css').read_text('utf-8')}</style></head>"
         f"<body><main>{''.join(sections)}</main>{draw if charts.library else ''}</body></html>\n"
