@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from command_rig import eventually, records, run, start
+from command_rig import ROOT, eventually, records, run, start
 from seedpod.training.datasets import prepare, split
 from seedpod.training.pictures import Form, to_image
 
@@ -45,6 +46,18 @@ def final(folder: Path) -> dict[str, Any]:
     return record
 
 
+def keys(record: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """All keys of a record as the document writes them: ``a``, ``a.b``, ``a[].b``."""
+    for key, value in record.items():
+        yield f"{prefix}{key}"
+        if key in {"params", "environment", "history", "versions"}:  # free ones
+            continue
+        if isinstance(value, dict):
+            yield from keys(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            yield from keys(value[0], f"{prefix}{key}[].")
+
+
 def test_search_ends_with_a_model(kept: tuple[Path, Any]) -> None:
     """The best configuration is trained on all training images and measured on the test images, with an interval."""
     folder, done = kept
@@ -62,6 +75,13 @@ def test_search_ends_with_a_model(kept: tuple[Path, Any]) -> None:
     assert f"{100 * test['accuracy']:.2f} %" in card
     assert f"Test accuracy {100 * test['accuracy']:.2f} %" in done.stdout
     assert not list(folder.glob(".unfinished*"))
+
+
+def test_document_describes_the_record(kept: tuple[Path, Any]) -> None:
+    """docs/results.md lists exactly the keys of final.json, in its order."""
+    section = (ROOT / "docs" / "results.md").read_text("utf-8").split("\n## final.json\n")[1].split("\n## ")[0]
+    documented = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    assert [key for key in documented if "<format>" not in key] == list(keys(final(kept[0])))
 
 
 def test_plain_keras_uses_the_model(kept: tuple[Path, Any], digits_cache: Path) -> None:
