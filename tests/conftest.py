@@ -15,6 +15,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=0, help="kills of the optimizer in the longer chaos test")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as ``fast`` what is neither slow nor waits for processes."""
+    for item in items:
+        if not any(item.get_closest_marker(other) for other in ("slow", "processes")):
+            item.add_marker(pytest.mark.fast)
+
+
 @pytest.fixture(scope="session")
 def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder in which digits is prepared; read it, do not change it."""

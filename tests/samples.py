@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from seedpod.errors import Cause
-from seedpod.trial import Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
+from seedpod.trial import OBJECTIVES, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
 
 SPEC = TrialSpec(
     number=3,
@@ -61,17 +61,17 @@ _seconds = st.floats(0, 1e6)
 specs = st.builds(
     TrialSpec,
     number=_counts,
-    dataset=_names,
-    fingerprint=_names,
+    dataset=st.text("abXY01_-", min_size=1, max_size=12),
+    fingerprint=st.text("0123456789abcdef", min_size=16, max_size=16),
     params=st.dictionaries(_names, _values, max_size=5),
     seed=st.integers(0, 2**32 - 1),
     split_seed=st.integers(0, 2**32 - 1),
-    objective=_names,
+    objective=st.sampled_from(OBJECTIVES),
     max_epochs=st.integers(1, 1000),
     min_epochs=st.integers(1, 1000),
     validation_split=st.floats(0.01, 0.5),
     max_parameters=st.integers(1, 10**12),
-    max_seconds=_seconds,
+    max_seconds=st.floats(0, 7 * 24 * 3600),
 )
 progresses = st.builds(
     TrialProgress,

@@ -17,6 +17,8 @@ import yaml
 from command_rig import QUICK, ROOT, eventually, records, run, start, trainers
 from seedpod.config import load
 
+pytestmark = pytest.mark.processes
+
 LONG = ("max_epochs_per_trial=40", "min_epochs_per_trial=40")
 
 

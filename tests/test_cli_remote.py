@@ -20,6 +20,8 @@ from seedpod.endpoint.control import Control
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.endpoint.guardian import carriers
 
+pytestmark = pytest.mark.processes
+
 KEY = "rpa_ABCDEFGHIJKLMNOP0123456789"
 LOCAL = ("use_runpod_service=true", "runpod_service_endpoint=local")
 

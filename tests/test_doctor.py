@@ -19,6 +19,8 @@ from seedpod.remote.address import Address
 from seedpod.training.datasets import prepare
 from seedpod.trial import WorkerReport
 
+pytestmark = pytest.mark.processes
+
 Examine = Callable[..., list[Finding]]
 
 

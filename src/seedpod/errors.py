@@ -21,6 +21,7 @@
     │       └── ContractMismatch      the two sides speak different schemas: redeploy the image
     └── TrialStopped              asked for from above, no failure
         ├── TrialCancelled        the search is stopping
+        ├── TrialSuperseded       another optimizer of the study has taken it up
         └── TrialPruned           the pruner has seen enough
 
 Messages say what happened, where to look and what to do. Anything else that reaches the top is a bug: the other trials
@@ -177,6 +178,10 @@ class TrialStopped(SeedpodError):
 
 class TrialCancelled(TrialStopped):
     """The search is stopping, or somebody cancelled this trial."""
+
+
+class TrialSuperseded(TrialStopped):
+    """Another optimizer of a shared study has taken the trial up: it took this one for dead."""
 
 
 class TrialPruned(TrialStopped):

@@ -8,7 +8,7 @@ from typing import Any
 
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.config import OptimizationConfig
-from seedpod.remote.view import EndpointView
+from seedpod.remote.view import EndpointView, LateJob
 from seedpod.training.datasets import DatasetInfo
 from seedpod.trial import TrialFailure, TrialProgress, TrialSpec
 
@@ -120,6 +120,9 @@ class RunLog:
 
     def trial_finished(self, at: float, trial: FinishedTrial) -> None:
         """A trial has ended."""
+
+    def job_late(self, at: float, job: LateJob, cost: float) -> None:
+        """A job has ended after its trial; ``cost`` in USD comes on top of the trial's."""
 
     def endpoint(self, at: float, view: EndpointView) -> None:
         """The endpoint's state is another one."""

@@ -10,7 +10,7 @@ from seedpod.clock import Clock
 from seedpod.events import Observer, Plan, RunLog, Summary
 from seedpod.guarded import Guarded
 from seedpod.progress import AggregatedProgress, ConcurrentProgressAggregator, ProgressCallback, ProgressFeed
-from seedpod.remote.view import EndpointView, OnEndpoint
+from seedpod.remote.view import EndpointView, LateJob, OnEndpoint
 from seedpod.trial import TrialBackend, TrialProgress, TrialSpec
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,11 @@ class Reporter:
         self._log("trial_finished", trial.ended_at, trial)
         self._mark()
         self._tell("finished", trial, self._board.snapshot())
+
+    def late(self, job: LateJob, cost: float) -> None:
+        """A job has ended after its trial; ``cost`` in USD comes on top of the trial's."""
+        self._log("job_late", self._clock.now(), job, cost)
+        self._mark()
 
     def stopping(self, reason: str) -> None:
         """No new trial starts any more."""

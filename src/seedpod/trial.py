@@ -7,8 +7,9 @@ what it would have been.
 import hashlib
 import json
 import math
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NoReturn, Protocol, Self
@@ -17,6 +18,13 @@ from seedpod.errors import Cause, ContractMismatch, TrainingError, TrialError
 
 SCHEMA = 1
 """Version of the wire form. Raise it with every change that an older reader would misread."""
+
+OBJECTIVES = ("val_accuracy",)
+"""Metrics that a trainer can be asked to make as good as possible; ``optimize_for`` offers these."""
+_DATASET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")  # never a path
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+_MOST_PARAMS = 100  # hyperparameters of one trial
+_LONGEST_TEXT = 200  # characters
 
 ParamValue = bool | int | float | str
 Wire = dict[str, Any]
@@ -88,17 +96,17 @@ class TrialSpec:
         read = _Reader("request", data)
         spec = cls(
             number=read.integer("number", low=0),
-            dataset=read.text("dataset"),
-            fingerprint=read.text("fingerprint"),
-            params=read.params("params"),
+            dataset=read.like("dataset", _DATASET, "the id of a prepared data set"),
+            fingerprint=read.like("fingerprint", _FINGERPRINT, "16 hex digits"),
+            params=read.hyperparameters("params"),
             seed=read.integer("seed", low=0, high=2**32 - 1),
             split_seed=read.integer("split_seed", low=0, high=2**32 - 1),
-            objective=read.text("objective"),
-            max_epochs=read.integer("max_epochs", low=1),
-            min_epochs=read.integer("min_epochs", low=1),
-            validation_split=read.number("validation_split", low=0.0, high=1.0),
-            max_parameters=read.integer("max_parameters", low=1),
-            max_seconds=read.number("max_seconds", low=0.0),
+            objective=read.one_of("objective", OBJECTIVES),
+            max_epochs=read.integer("max_epochs", low=1, high=1000),
+            min_epochs=read.integer("min_epochs", low=1, high=1000),
+            validation_split=read.number("validation_split", low=0.01, high=0.5),
+            max_parameters=read.integer("max_parameters", low=1, high=10**12),
+            max_seconds=read.number("max_seconds", low=0.0, high=7 * 24 * 3600.0),
         )
         read.finish()
         return spec
@@ -132,12 +140,14 @@ class TrialRequest:
     def from_wire(cls, data: object) -> Self:
         """Read a request back; raises ContractMismatch naming the field."""
         read = _Reader("request", data)
-        read.text("uid")
+        uid = read.text("uid")
         request = cls(
             spec=TrialSpec.from_wire(read.anything("spec")),
             attempt=read.integer("attempt", low=1, high=1000),
             time_limit=read.number("time_limit", low=1.0, high=7 * 24 * 3600.0),
         )
+        if uid != request.spec.uid:
+            read.refuse("uid", uid, f"{request.spec.uid}, which is its spec's")
         read.finish()
         return request
 
@@ -408,44 +418,64 @@ class _Reader:
     def integer(self, name: str, *, low: int, high: int = 2**53) -> int:
         value = self.anything(name)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self._refuse(name, value, f"a whole number from {low} to {high}")
+            self.refuse(name, value, f"a whole number from {low} to {high}")
         return int(value)
 
     def number(self, name: str, *, low: float, high: float = 1e12) -> float:
         value = self.anything(name)
         if not _is_number(value) or not low <= value <= high:
-            self._refuse(name, value, f"a number from {low} to {high}")
+            self.refuse(name, value, f"a number from {low} to {high}")
         return float(value)
 
     def unit_or_null(self, name: str) -> float | None:
         value = self.anything(name)
         if value is not None and (not _is_number(value) or not 0 <= value <= 1):
-            self._refuse(name, value, "a number from 0 to 1, or null")
+            self.refuse(name, value, "a number from 0 to 1, or null")
         return None if value is None else float(value)
 
     def null(self, name: str) -> Any:
         value = self.anything(name)
         if value is not None:
-            self._refuse(name, value, "null unless the trial is complete")
+            self.refuse(name, value, "null unless the trial is complete")
         return value
 
-    def text(self, name: str, *, longest: int = 200) -> str:
+    def text(self, name: str, *, longest: int = _LONGEST_TEXT) -> str:
         value = self.anything(name)
         if not isinstance(value, str) or not 0 < len(value) <= longest:
-            self._refuse(name, value, f"a text of 1 to {longest} characters")
+            self.refuse(name, value, f"a text of 1 to {longest} characters")
+        return str(value)
+
+    def like(self, name: str, pattern: re.Pattern[str], wanted: str) -> str:
+        value = self.anything(name)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            self.refuse(name, value, wanted)
+        return str(value)
+
+    def one_of(self, name: str, choices: Sequence[str]) -> str:
+        value = self.anything(name)
+        if value not in choices:
+            self.refuse(name, value, f"one of {', '.join(choices)}")
         return str(value)
 
     def choice(self, name: str, kind: type[Status]) -> Status:
         value = self.anything(name)
         if value not in list(kind):
-            self._refuse(name, value, f"one of {', '.join(kind)}")
+            self.refuse(name, value, f"one of {', '.join(kind)}")
         return kind(value)
 
     def params(self, name: str) -> dict[str, ParamValue]:
         value = self.anything(name)
         if not isinstance(value, dict) or not all(_is_param(x) for x in value.values()):
-            self._refuse(name, value, "an object of texts, numbers and truth values")
+            self.refuse(name, value, "an object of texts, numbers and truth values")
         return dict(value)
+
+    def hyperparameters(self, name: str) -> dict[str, ParamValue]:
+        """Params within bounds; which of them a model knows, in which ranges, its builder says."""
+        found = self.params(name)
+        texts = [*found, *(value for value in found.values() if isinstance(value, str))]
+        if len(found) > _MOST_PARAMS or any(len(text) > _LONGEST_TEXT for text in texts):
+            self.refuse(name, found, f"at most {_MOST_PARAMS} hyperparameters and {_LONGEST_TEXT} characters a text")
+        return found
 
     def metrics(self, name: str) -> dict[str, float | None]:
         return self._row(name, self.anything(name))
@@ -453,7 +483,7 @@ class _Reader:
     def history(self, name: str) -> tuple[dict[str, float | None], ...]:
         value = self.anything(name)
         if not isinstance(value, list):
-            self._refuse(name, value, "a list")
+            self.refuse(name, value, "a list")
         return tuple(self._row(name, row) for row in value)
 
     def failure(self, name: str) -> TrialFailure | None:
@@ -461,7 +491,7 @@ class _Reader:
         if value is None:
             return None
         if not isinstance(value, dict) or value.get("cause") not in list(Cause):
-            self._refuse(name, value, "null, or an object with a known cause")
+            self.refuse(name, value, "null, or an object with a known cause")
         return TrialFailure(Cause(value["cause"]), str(value.get("message", "")), str(value.get("detail", "")))
 
     def finish(self) -> None:
@@ -470,10 +500,10 @@ class _Reader:
 
     def _row(self, name: str, value: object) -> dict[str, float | None]:
         if not isinstance(value, dict) or not all(x is None or _is_number(x) for x in value.values()):
-            self._refuse(name, value, "an object of numbers and nulls")
+            self.refuse(name, value, "an object of numbers and nulls")
         return {str(key): None if x is None else float(x) for key, x in value.items()}
 
-    def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
+    def refuse(self, name: str, value: object, wanted: str) -> NoReturn:
         raise ContractMismatch(f"{self._what}: field {name!r} is {value!r:.80}; it must be {wanted}.")
 
 

@@ -25,6 +25,8 @@ from searches import (
 )
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 
+pytestmark = pytest.mark.processes
+
 
 def test_live_jobs_are_polled_and_not_posted_again(
     tmp_path: Path, digits_cache: Path, endpoint: EmbeddedEndpoint

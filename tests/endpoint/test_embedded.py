@@ -18,6 +18,8 @@ from seedpod.endpoint.guardian import carriers
 from seedpod.endpoint.workers import inherited
 from seedpod.errors import ConfigError
 
+pytestmark = pytest.mark.processes
+
 OWNER = """
 import sys, time
 from pathlib import Path

@@ -3,8 +3,11 @@
 import time
 
 import psutil
+import pytest
 
 from endpoint_client import Client, eventually
+
+pytestmark = pytest.mark.processes
 
 
 def test_a_job_runs_on_a_worker_and_its_progress_is_seen(farm: Client) -> None:

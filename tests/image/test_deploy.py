@@ -15,6 +15,8 @@ import pytest
 from image_parts import ROOT, assemble
 from rest_stand_in import KEY, RestStandIn
 
+pytestmark = pytest.mark.processes
+
 IMAGE = "docker.io/you/seedpod-worker:0.1.0"
 STAND_INS = Path(__file__).parent / "stand_ins"
 NEEDED = ("bash", "env", "dirname", "cat", "mktemp", "rm", "tail", "timeout", "sleep")

@@ -16,6 +16,8 @@ from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.training.datasets import prepare
 from seedpod.trial import ParamValue, Status, TrialRequest, TrialResult, TrialSpec
 
+pytestmark = pytest.mark.processes
+
 SERVICE = ROOT / "runpod_service"
 OTHERS = ("optuna", "yaml", "psutil", "pytest")
 """What the optimizer and the tests need and the worker must not. Keras brings ``rich``, the SDK ``requests``."""

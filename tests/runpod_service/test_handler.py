@@ -18,6 +18,8 @@ from seedpod.endpoint.embedded import EmbeddedEndpoint, default_handler
 from seedpod.errors import Cause
 from seedpod.trial import ParamValue, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec
 
+pytestmark = pytest.mark.processes
+
 TESTS = Path(__file__).parents[1]
 STAND_IN = {"SEEDPOD_TRAINER": "stand_in_trainers:make", "PYTHONPATH": str(TESTS)}
 
@@ -28,7 +30,7 @@ def request(
     spec = TrialSpec(
         number=number,
         dataset="digits",
-        fingerprint="f",
+        fingerprint="f" * 16,
         params=params,
         seed=42 + number,
         split_seed=42,
@@ -133,6 +135,7 @@ def changed(path: str, value: Any) -> Any:
 INVALID: list[tuple[str, Any]] = [
     ("schema", 2),
     ("uid", 7),
+    ("uid", "0123456789abcdef"),
     ("attempt", 0),
     ("time_limit", "long"),
     ("spec", ...),
@@ -145,11 +148,16 @@ INVALID: list[tuple[str, Any]] = [
     ("spec.params", {"do": ["train"]}),
     ("spec.seed", 2**32),
     ("spec.split_seed", 1.5),
+    ("spec.fingerprint", "0123"),
+    ("spec.params", {"x" * 300: 1}),
     ("spec.objective", ...),
+    ("spec.objective", "val_acuracy"),
     ("spec.max_epochs", True),
+    ("spec.max_epochs", 1001),
     ("spec.min_epochs", 0),
-    ("spec.validation_split", 2.0),
+    ("spec.validation_split", 0.9),
     ("spec.max_parameters", None),
+    ("spec.max_seconds", 1e9),
     ("spec.max_seconds", -1.0),
     ("spec.code", "print()"),
 ]

@@ -20,6 +20,8 @@ from seedpod.training.pool import TrainerPool
 from seedpod.training.runtime import configure_environment
 from seedpod.trial import ParamValue, TrialProgress, TrialSpec
 
+pytestmark = pytest.mark.processes
+
 Params = dict[str, ParamValue]
 
 TINY: Params = {

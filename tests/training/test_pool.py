@@ -20,6 +20,8 @@ from seedpod.training.child import PoolLimits
 from seedpod.training.pool import TrainerPool
 from seedpod.trial import ParamValue, Status, TrialProgress, TrialSpec
 
+pytestmark = pytest.mark.processes
+
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS)}
 QUICK = PoolLimits(grace=0.5, start=20.0, overtime=0.5)
@@ -289,8 +291,9 @@ def test_close_leaves_nothing(tmp_path: Path) -> None:
 def test_no_orphan_when_the_parent_dies(tmp_path: Path, how: signal.Signals, do: str) -> None:
     """When the pool's process dies by a signal, its trainers die too, hanging ones included."""
     program = f"""
-        import sys, threading, time
+        import signal, sys, threading, time
         from pathlib import Path
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
         sys.path.insert(0, {str(TESTS / "training")!r})
         from test_pool import eventually, ignore, make_pool, spec
         pool = make_pool(Path({str(tmp_path)!r}), 2)

@@ -22,6 +22,8 @@ from seedpod.training.pool import KERAS_TRAINER, TrainerPool
 from seedpod.training.runtime import configure_environment
 from seedpod.trial import ParamValue, Status, TrialProgress, TrialResult, TrialSpec
 
+pytestmark = pytest.mark.processes
+
 PATIENCE = 3  # as in trainer.py, which imports Keras
 # Every Python warning but one, which Keras 3.15 causes inside itself on torch.
 SHOWN = "default,ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

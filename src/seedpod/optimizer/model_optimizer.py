@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,15 +19,18 @@ from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import lag_of, local_workers, spec_of
 from seedpod.optimizer.running import TrialRunner
 from seedpod.progress import ConcurrentProgressAggregator, ProgressCallback
+from seedpod.remote.view import JobListener, TellsOfJobs
 from seedpod.reporting import Reporter
 from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
+from seedpod.search.lease import LeaseRules
 from seedpod.search.sampler import make_sampler
 from seedpod.search.study import (
     BaseSampler,
     Ended,
     SearchStudy,
+    about_to_end,
     agree,
     close_study,
     ended_trials,
@@ -69,6 +73,8 @@ class ModelOptimizer:
             that raises is reported once and the search goes on.
         make_backend: Where trials run; trainer processes of this machine by default.
         clock: Tells the time.
+        owner: ``host:pid``, this optimizer's name in a shared study.
+        lease: When another optimizer of a shared study is taken for dead.
     """
 
     def __init__(
@@ -79,7 +85,11 @@ class ModelOptimizer:
         progress_callback: ProgressCallback | None = None,
         make_backend: MakeBackend = local_backend,
         clock: Clock | None = None,
+        owner: str = _OWNER,
+        lease: LeaseRules | None = None,
     ) -> None:
+        self._owner = owner
+        self._lease = lease
         self._config = config
         self._observer = observer or Observer()
         self._callback = progress_callback
@@ -107,7 +117,7 @@ class ModelOptimizer:
             if not new:
                 check_resumable(folder.path.name, folder.config_file, self._config)
             self._board.charge(read_spent(folder.events))
-            study = open_study(folder.path.name, self._config.storage, folder.journal, _OWNER)
+            study = open_study(folder.path.name, self._config.storage, folder.journal, self._owner)
             try:
                 return self._with_backend(folder, study)
             finally:
@@ -141,7 +151,8 @@ class ModelOptimizer:
             recorded = self._recorded(folder, plan.data)
             folder.write_config(to_yaml(self._config))
             self._take_up(study, recorded, folder, plan.data)
-            return self._search(plan, study, backend, folder)
+            over = frozenset(trial.spec.uid for trial in recorded.values())
+            return self._search(plan, study, backend, folder, over)
         finally:
             backend.close()
 
@@ -195,12 +206,15 @@ class ModelOptimizer:
         log.warning("trial %d has lost its record; what the study knows of it was written again", number)
         return trial
 
-    def _search(self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder) -> Summary:
+    def _search(
+        self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder, over: frozenset[str]
+    ) -> Summary:
         aggregator = self._aggregator_for(backend)
         reporter = self._reporter_for(backend, folder, aggregator)
         self._ending.will_stop(study, reporter)
         runner = TrialRunner(
             plan=plan,
+            study=study,
             backend=backend,
             folder=folder,
             board=self._board,
@@ -213,19 +227,25 @@ class ModelOptimizer:
         )
         try:
             reporter.began(plan)
-            self._optimize(study, runner, plan.workers)
+            ahead = 0
+            if isinstance(backend, TellsOfJobs):
+                backend.listen(JobListener(ending=partial(about_to_end, study), late=runner.late), over)
+                ahead = plan.workers
+            self._optimize(study, runner, plan.workers, ahead)
             return self._ended(plan, self._summary(study, folder.path.name), folder, reporter)
         finally:
             reporter.close()
             reporter.let_go()
 
-    def _optimize(self, study: SearchStudy, runner: TrialRunner, workers: int) -> None:
+    def _optimize(self, study: SearchStudy, runner: TrialRunner, workers: int, ahead: int) -> None:
         runner.check_failures()
         optimize(
             study,
             runner.objective,
             trials=left_to_run(study, self._config.trials),
             jobs=workers,
+            ahead=ahead,
+            lease=self._lease,
             timeout=self._config.timeout_hours * 3600 or None,
             stopping=lambda: bool(self.stopped),
             failed=self._ending.fail,

@@ -1,5 +1,6 @@
 """One trial's way: asked for, started, run on a backend, recorded, and its value told."""
 
+import logging
 from dataclasses import replace
 
 from seedpod.board import TrialBoard
@@ -12,6 +13,7 @@ from seedpod.errors import (
     TrialError,
     TrialPruned,
     TrialStopped,
+    TrialSuperseded,
 )
 from seedpod.events import Plan
 from seedpod.guarded import Guarded
@@ -19,10 +21,14 @@ from seedpod.money import Price
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import space_of, spec_of
 from seedpod.progress import ConcurrentProgressAggregator
+from seedpod.remote.view import LateJob
 from seedpod.reporting import Reporter
 from seedpod.results.run_folder import RunFolder
-from seedpod.search.study import Trial, suggest
+from seedpod.search.study import SearchStudy, Trial, suggest
+from seedpod.tally import billed_seconds
 from seedpod.trial import Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, check_value
+
+log = logging.getLogger(__name__)
 
 
 class TrialRunner:
@@ -30,6 +36,7 @@ class TrialRunner:
 
     Args:
         plan: What the search does.
+        study: Knows which trials are ours.
         backend: Where its trials run.
         folder: Where their records go.
         board: Knows every trial's state.
@@ -45,6 +52,7 @@ class TrialRunner:
         self,
         *,
         plan: Plan,
+        study: SearchStudy,
         backend: TrialBackend,
         folder: RunFolder,
         board: TrialBoard,
@@ -58,6 +66,7 @@ class TrialRunner:
         self._config = plan.config
         self._data = plan.data
         self._space = space_of(plan)
+        self._study = study
         self._backend = backend
         self._folder = folder
         self._board = board
@@ -79,6 +88,12 @@ class TrialRunner:
         most = self._config.max_failures
         if most and self._board.snapshot().finished[Status.FAILED] >= most:
             self._ending.stop(f"{most} failed trials (max_failures)")
+
+    def late(self, job: LateJob) -> None:
+        """A job has outlived its trial: its cost counts, and nothing else."""
+        cost = 0.0 if self._price is None else self._price.cost({"billed_seconds": job.extra})
+        self._board.charge(cost)
+        self._reporter.late(job, cost)
 
     def _check_going(self) -> None:
         if self._overtime() and not self._ending.reason:
@@ -113,6 +128,10 @@ class TrialRunner:
         except (TrialError, TrialStopped) as caught:
             error, result = caught, _ended(spec.number, caught, self._backend.name)
         result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
+        if not isinstance(error, TrialCancelled) and not self._study.has(spec.number):
+            self._reporter.late(_late_result(spec, result), 0.0)
+            error = _superseded(spec, result)
+            result = replace(_ended(spec.number, error, self._backend.name), cost=result.cost)
         if isinstance(error, EndpointRefused | EndpointUnreachable):
             self._ending.fail(error)  # no trial would fare better
             error = TrialCancelled(error.message)
@@ -154,3 +173,30 @@ def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> Trial
     return TrialResult.ended(
         number, status, failure, backend=error.backend or backend, run=error.run, attempts=int(attempts)
     )
+
+
+def _late_result(spec: TrialSpec, result: TrialResult) -> LateJob:
+    """A result that came when somebody else had the trial; its cost counts with its trial, which is cancelled here."""
+    return LateJob(
+        trial=spec.number,
+        uid=spec.uid,
+        attempt=result.attempts,
+        job=str(result.run.get("job", "")),
+        worker=str(result.run.get("worker", "")),
+        state=str(result.status),
+        value=result.value,
+        seconds=billed_seconds(result.run),
+        extra=0.0,
+    )
+
+
+def _superseded(spec: TrialSpec, result: TrialResult) -> TrialSuperseded:
+    log.warning(
+        "trial %d came late: this optimizer was not heard of for so long that another one has taken it up; what it "
+        "brought changes nothing",
+        spec.number,
+    )
+    error = TrialSuperseded("another optimizer has taken it up")
+    error.run = dict(result.run)
+    error.backend = result.backend
+    return error

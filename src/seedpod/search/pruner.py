@@ -6,6 +6,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from seedpod.search.attempts import as_it_counts, revive
 from seedpod.search.view import StudyView
 
 
@@ -15,8 +16,9 @@ class LaggedPruner(BasePruner):
     Goes with a ``LaggedSampler`` of the same lag, which lets no trial begin before those have ended: so there is
     nothing to wait for here. Each decision has a pruner of its own, for Optuna's keep what they saw first. Thread-safe.
 
-    A trial that is run again after a kill must not be judged by what it had reported before: give it back to the study
-    as a new one, or leave pruning out of its repetition.
+    A trial that is run again, after a kill or with a lost worker, is judged by what its last attempt reports alone, and
+    so are the others by it: values go in by ``report``, and ``begin_again`` comes before those of another attempt
+    (``take_up_open`` does it for trials that an earlier process left).
 
     Args:
         make: Makes the pruner of one decision.
@@ -38,4 +40,7 @@ class LaggedPruner(BasePruner):
             raise AssertionError(
                 f"trial {trial.number} is judged before trial {running[0]} has ended: the sampler has another lag"
             )
-        return self._make().prune(StudyView(study, known), trial)
+        view = StudyView(study, [as_it_counts(other) for other in known])
+        pruned = self._make().prune(view, as_it_counts(trial))
+        revive(study._storage, trial, notes=view.written)  # noqa: SLF001
+        return pruned
