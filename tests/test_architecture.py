@@ -38,7 +38,7 @@ HOMES = {
     "sklearn": {"training"},
     "PIL": {"training"},
     "plotly": {"search", "report"},
-    "matplotlib": {"search"},
+    "matplotlib": {"search", "report"},
     "tensorboard": {"tracking"},
     "rich": {"dashboard"},
 }

@@ -55,7 +55,6 @@ FINAL = {
     "trial": 3,
     "epochs": 2,
     "train_images": 40,
-    "validation_images": 0,
     "test": TEST,
     "times": {"began_at": "2026-11-25T12:00:00.000+00:00", "seconds": 1.5, "training_seconds": 1.0},
 }
@@ -155,12 +154,14 @@ def test_unfinished_or_damaged_runs_have_a_page(
 
 
 def test_charts_as_files(searched: tuple[RunFolder, OptimizationConfig], tmp_path: Path) -> None:
-    """``report=png`` adds Optuna's plots as PNG files."""
+    """``report=png`` adds Optuna's plots and the report's own as PNG files."""
     shutil.copytree(searched[0].path, tmp_path / "r")
+    (tmp_path / "r" / "final.json").write_text(json.dumps(FINAL), "utf-8")
     config = OptimizationConfig(report="png", trials=16)
     write_report(RunFolder(tmp_path / "r"), config, unsaid)
     names = {path.name for path in (tmp_path / "r" / "charts").iterdir()}
-    assert names == {"history.png", "importances.png", "parallel.png", "slices.png"}
+    drawn = {"confusion", "curves", "history", "importances", "parallel", "slices", "timeline"}
+    assert names == {f"{name}.png" for name in drawn}
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in (tmp_path / "r" / "charts").iterdir())
 
 

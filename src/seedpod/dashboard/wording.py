@@ -69,7 +69,7 @@ def final_lines(folder: Path, record: Mapping[str, Any]) -> list[tuple[str, str]
     measured = f"Test accuracy {100 * test['accuracy']:.2f} % ({low:.2f} to {high:.2f} % with 95 % confidence"
     lines = [("good", f"{measured}, {test['images']:,} images never seen)")]
     if record["reproduced"] is False:
-        lines.append(("bad", "Its last epoch is not what the trial had: another kind of machine trained it."))
+        lines.append(("bad", "Its losses are not what the trial had: another kind of machine trained that one."))
     exported = [found["path"] for found in record["exports"].values()]
     lines.append(("", f"Model in {folder / 'model.keras'}" + "".join(f", {name}" for name in exported)))
     return lines

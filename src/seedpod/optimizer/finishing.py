@@ -264,7 +264,8 @@ def _record(folder: RunFolder, best: FinishedTrial, mode: str, answer: Wire) -> 
         earlier = folder.read_final()
     except SeedpodError:
         earlier = None
-    reached = answer["history"][-1].get(spec.objective)
+    losses = [row["loss"] for row in answer["history"]]
+    theirs = [row["loss"] for row in result.history[: result.best_epoch]]
     return {
         "schema": FINAL_SCHEMA,
         "run": folder.path.name,
@@ -274,7 +275,7 @@ def _record(folder: RunFolder, best: FinishedTrial, mode: str, answer: Wire) -> 
         "epochs": result.best_epoch,
         "objective": spec.objective,
         "value": result.value,
-        "reproduced": reached == result.value if mode == "best" else None,
+        "reproduced": losses == theirs if mode == "best" else None,
         "params": dict(spec.params),
         "seed": spec.seed,
         "split_seed": spec.split_seed,

@@ -39,14 +39,12 @@ def learning_curves(facts: Facts) -> Figure | None:
     """The objective of every trial after each epoch; None where no epoch is known."""
     if not facts.curves:
         return None
-    objective = _objective(facts)
-    complete = [t for t in facts.trials if t.result.value is not None and t.spec.number in facts.curves]
-    ranked = sorted(complete, key=lambda t: _rank(facts, t))
-    bright = [t.spec.number for t in ranked[:BRIGHT]]
+    objective = facts.objective
+    shown = bright(facts)
     grey_x: list[float | None] = []
     grey_y: list[float | None] = []
     for number, rows in facts.curves.items():
-        if number not in bright:
+        if number not in shown:
             grey_x += [*range(1, len(rows) + 1), None]
             grey_y += [*(row.get(objective) for row in rows), None]
     data = [
@@ -54,10 +52,16 @@ def learning_curves(facts: Facts) -> Figure | None:
         | {"line": {"color": "var(--muted)", "width": 1}, "opacity": 0.45}
     ]
     data = data if grey_x else []
-    for number in reversed(bright):
+    for number in reversed(shown):
         rows = facts.curves[number]
         data.append(_curve(f"#{number}", [row.get(objective) for row in rows]))
     return {"data": data, "layout": {"xaxis": _epochs(), "yaxis": {"title": {"text": objective}}}}
+
+
+def bright(facts: Facts) -> list[int]:
+    """The trials whose curves have a colour: the best ones, best first."""
+    complete = [t for t in facts.trials if t.result.value is not None and t.spec.number in facts.curves]
+    return [t.spec.number for t in sorted(complete, key=lambda t: _rank(facts, t))[:BRIGHT]]
 
 
 def best_curve(facts: Facts) -> Figure | None:
@@ -89,7 +93,7 @@ def timeline(facts: Facts) -> Figure | None:
     bars = lanes(facts.trials)
     if not bars:
         return None
-    order = sorted({bar.lane for bar in bars}, key=_natural)
+    order = sorted({bar.lane for bar in bars}, key=natural)
     data = []
     for status, colour in _STATUS_COLOURS.items():
         mine = [bar for bar in bars if bar.trial.result.status is status]
@@ -132,10 +136,6 @@ def _rank(facts: Facts, trial: FinishedTrial) -> tuple[bool, float]:
     return trial is not facts.best, abs((trial.result.value or 0.0) - best)
 
 
-def _objective(facts: Facts) -> str:
-    return facts.trials[0].spec.objective
-
-
 def _curve(name: str, values: Sequence[float | None]) -> Figure:
     x = list(range(1, len(values) + 1))
     return {"type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": list(values), "marker": {"size": 4}}
@@ -170,6 +170,7 @@ def _date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
-def _natural(lane: str) -> tuple[str, int]:
+def natural(lane: str) -> tuple[str, int]:
+    """A key that sorts lanes as people do, the tenth after the second."""
     name, _, place = lane.rpartition(" ")
     return name, int(place)

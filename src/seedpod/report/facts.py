@@ -40,6 +40,11 @@ class Facts:
     final: Mapping[str, Any] | None
     failures: Sequence[FailureGroup]
 
+    @property
+    def objective(self) -> str:
+        """What trials are judged by; of several objectives, the first."""
+        return self.trials[0].spec.objective if self.trials else "value"
+
     def count(self, status: Status) -> int:
         """Recorded trials that ended so."""
         return sum(trial.result.status is status for trial in self.trials)

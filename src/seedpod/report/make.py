@@ -10,6 +10,7 @@ from seedpod.config import OptimizationConfig, settings
 from seedpod.errors import SeedpodError
 from seedpod.report.charts import best_curve, learning_curves, timeline
 from seedpod.report.facts import Facts, gather
+from seedpod.report.files import draw_files
 from seedpod.report.page import Charts, Repeat, render
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.figures import plotly_figures, png_files, reading
@@ -40,7 +41,7 @@ def write_report(folder: RunFolder, config: OptimizationConfig, say: Say) -> Pat
     with _study(folder, config, say) as study:
         charts = _charts(facts, study, say)
         page = folder.write_report(render(facts, charts, Repeat(_command(config), _dashboard(folder, config))))
-        if config.report == "png" and study is not None:
+        if config.report == "png":
             _write_pngs(folder, facts, study, say)
     return page
 
@@ -70,7 +71,7 @@ def _charts(facts: Facts, study: Any, say: Say) -> Charts:
     drawn = {"curves": learning_curves(facts), "best_curve": best_curve(facts), "timeline": timeline(facts)}
     figures = {name: figure for name, figure in drawn.items() if figure is not None}
     if study is not None:
-        figures |= plotly_figures(study, _objective(facts))
+        figures |= plotly_figures(study, facts.objective)
     for figure in figures.values():
         figure["layout"].pop("template", None)  # the page has colours of its own
     return Charts(figures, get_plotlyjs())
@@ -80,15 +81,13 @@ def _write_pngs(folder: RunFolder, facts: Facts, study: Any, say: Say) -> None:
     place = folder.path / "charts"
     try:
         place.mkdir(exist_ok=True)
-        png_files(study, _objective(facts), place)
+        draw_files(facts, place)
+        if study is not None:
+            png_files(study, facts.objective, place)
     except ImportError:
         say(f"report=png needs Matplotlib: {_HOW}")
     except OSError as error:
         raise SeedpodError(f"cannot write into {place} ({error.strerror}).") from error
-
-
-def _objective(facts: Facts) -> str:
-    return facts.trials[0].spec.objective if facts.trials else "value"
 
 
 def _command(config: OptimizationConfig) -> str:

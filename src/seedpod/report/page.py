@@ -115,9 +115,9 @@ def _outcome(facts: Facts) -> str:
             )
         )
     if facts.best is not None and facts.best.result.value is not None:
-        objective, number = facts.best.spec.objective, facts.best.spec.number
-        more = f"trial {number}, epoch {facts.best.result.best_epoch}, {facts.best.result.parameters:,} parameters"
-        tiles.append(_tile(f"Best {objective}", f"{facts.best.result.value:.4f}", more))
+        result = facts.best.result
+        more = f"trial {facts.best.spec.number}, epoch {result.best_epoch}, {result.parameters:,} parameters"
+        tiles.append(_tile(f"Best {facts.objective}", f"{result.value:.4f}", more))
     counts = {status: facts.count(status) for status in (Status.COMPLETE, Status.PRUNED, Status.FAILED)}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     tiles.append(_tile("Trials", f"{len(facts.trials)}", told))

@@ -26,7 +26,7 @@ def trained_on(final: Mapping[str, Any]) -> str:
     count = f"{final['train_images']:,}"
     if final["mode"] == "retrain":
         return f"all {count} training images, those that had judged the trials included"
-    return f"the {count} training images of its trial, and judged by the other {final['validation_images']:,}"
+    return f"the {count} training images of its trial, without those that had judged it"
 
 
 def _head(final: Mapping[str, Any]) -> str:

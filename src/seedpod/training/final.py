@@ -1,6 +1,7 @@
 """The final model: a trial's configuration trained once more, kept as a file, measured once on the test images."""
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -10,12 +11,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from seedpod.errors import Cause, TrainingError
 from seedpod.training.datasets import Dataset, attach, split
 from seedpod.training.measuring import measure, worst
 from seedpod.training.models import keep, load, probabilities
 from seedpod.training.pictures import Form, to_data_uri
 from seedpod.training.tasks import FinalTask
-from seedpod.training.trainer import check_loss, count_parameters, fit_model
+from seedpod.training.trainer import fit_model
 from seedpod.trial import ParamValue, Report, TrialProgress, TrialSpec, Wire, finite
 
 _EXAMPLES = 24
@@ -39,7 +41,7 @@ def train_final(
         check: Called between batches; raises TrialStopped where the training is to end.
 
     Returns:
-        ``form``, ``class_names``, ``train_images``, ``validation_images``, ``history``, ``parameters``, ``model``,
+        ``form``, ``class_names``, ``train_images``, ``history``, ``parameters``, ``model``,
         ``environment``, ``test`` and ``seconds``; see docs/results.md, final.json.
 
     Raises:
@@ -51,26 +53,17 @@ def train_final(
     form = Form.of(dataset)
     train, validation = split(dataset.y_train, spec.validation_split, spec.split_seed)
     if task.on_all:
-        train, validation = np.sort(np.concatenate([train, validation])), validation[:0]
+        train = np.sort(np.concatenate([train, validation]))
     watch = _Watch(spec, task.epochs, report, check, started)
-    model = fit_model(
-        spec,
-        dataset,
-        train,
-        validation if len(validation) else None,
-        [watch],
-        device=str(environment["device"]),
-        epochs=task.epochs,
-    )
+    model = fit_model(spec, dataset, train, [watch], seed=spec.seed, device=str(environment["device"]))
     path = Path(task.path)
     keep(model, path, {"class_names": list(dataset.info.class_names), "form": form.to_wire(), "seed": spec.seed})
     return {
         "form": form.to_wire(),
         "class_names": list(dataset.info.class_names),
         "train_images": len(train),
-        "validation_images": len(validation),
         "history": [finite(row) for row in watch.history],
-        "parameters": count_parameters(model),
+        "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
         "model": {"bytes": path.stat().st_size, "sha256": _sha256(path)},
         "environment": dict(environment),
         "test": test(load(path), dataset, form, check),
@@ -99,7 +92,10 @@ def test(model: keras.Model, dataset: Dataset, form: Form, check: Callable[[], N
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Reports epochs and notices stops and divergence; ends nothing early: the epochs are known."""
+    """Reports epochs, notices stops and divergence, and ends after the epochs that validation chose.
+
+    The spec's own ``max_epochs`` stays what it was: a schedule of the learning rate goes by it.
+    """
 
     def __init__(self, spec: TrialSpec, epochs: int, report: Report, check: Callable[[], None], started: float) -> None:
         super().__init__()
@@ -112,10 +108,9 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._check()
-        check_loss(logs, len(self.history) + 1)
-
-    def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._check()
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss became {loss} in epoch {len(self.history) + 1}.", cause=Cause.DIVERGED)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         row = finite({name: float(value) for name, value in (logs or {}).items()})
@@ -131,6 +126,8 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
                 seconds=time.monotonic() - self._started,
             )
         )
+        if epoch + 1 >= self._epochs:
+            self.model.stop_training = True
 
 
 def _sha256(path: Path) -> str:

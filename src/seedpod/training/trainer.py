@@ -81,7 +81,8 @@ class Trainer:
         started = time.monotonic()
         train, validation = split(dataset.y_train, spec.validation_split, spec.split_seed)
         watch = _Watch(spec, report, check, started)
-        model = fit_model(spec, dataset, train, validation, [watch], device=str(self._environment["device"]))
+        device = str(self._environment["device"])
+        model = fit_model(spec, dataset, train, [watch], seed=spec.seed, device=device, validation=validation)
         best = watch.best_epoch
         return TrialResult(
             number=spec.number,
@@ -101,11 +102,11 @@ def fit_model(
     spec: TrialSpec,
     dataset: Dataset,
     train: np.ndarray,
-    validation: np.ndarray | None,
     callbacks: Sequence[keras.callbacks.Callback],
     *,
+    seed: int,
     device: str,
-    epochs: int | None = None,
+    validation: np.ndarray | None = None,
 ) -> keras.Model:
     """Build the model of a spec and train it; equal arguments give equal weights.
 
@@ -113,28 +114,28 @@ def fit_model(
         spec: What to train.
         dataset: Its data set.
         train: Which training images to learn from, (n,).
-        validation: Which ones to judge each epoch by, (m,); None judges none.
         callbacks: Are told of batches and epochs.
+        seed: Seeds weights, dropout and shuffling.
         device: "cpu" or another.
-        epochs: Epochs to train at most, where that is less than the spec's.
+        validation: Which training images to judge each epoch by, (m,); None judges none.
 
     Raises:
         TrainingError: TOO_LARGE or IMPOSSIBLE; nothing was trained.
     """
     # Every random thing below has a seed of its own; this one is for what a backend may draw beside them.
-    keras.utils.set_random_seed(spec.seed)
+    keras.utils.set_random_seed(seed)
     info = dataset.info
-    model = build_model(spec.params, info.image_shape, len(info.class_names), info.pixel_max, spec.seed)
+    model = build_model(spec.params, info.image_shape, len(info.class_names), info.pixel_max, seed)
     parameters = count_parameters(model)
     if parameters > spec.max_parameters:
         raise TrainingError(
             f"{parameters:,} trainable parameters, over max_parameters={spec.max_parameters:,}.", cause=Cause.TOO_LARGE
         )
-    batches = _Batches(dataset, train, min(read_batch_size(spec.params), len(train)), spec.seed)
+    batches = _Batches(dataset, train, min(read_batch_size(spec.params), len(train)), seed)
     compile_model(model, spec.params, len(batches), device)
     model.fit(
         _as_input(batches),
-        epochs=spec.max_epochs if epochs is None else epochs,
+        epochs=spec.max_epochs,
         validation_data=None if validation is None else _as_input(_Batches(dataset, validation, EVALUATION_BATCH)),
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch), *callbacks],
         shuffle=False,  # the batches are shuffled, by the spec's own seed
@@ -146,15 +147,6 @@ def fit_model(
 def count_parameters(model: keras.Model) -> int:
     """Trainable parameters."""
     return sum(math.prod(w.shape) for w in model.trainable_weights)
-
-
-def check_loss(logs: Mapping[str, Any] | None, epoch: int) -> None:
-    """Raise TrainingError, DIVERGED, where the loss of a batch of this epoch is no number."""
-    loss = float((logs or {}).get("loss", 0.0))
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss became {loss} in epoch {epoch}; a lower learning_rate may help.", cause=Cause.DIVERGED
-        )
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -172,7 +164,12 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._between_batches()
-        check_loss(logs, len(self.history) + 1)
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} in epoch {len(self.history) + 1}; a lower learning_rate may help.",
+                cause=Cause.DIVERGED,
+            )
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._between_batches()
