@@ -1,7 +1,13 @@
 // Draws each figure when it comes near the screen, in the page's own colours, and anew when those change.
 "use strict";
 const figures = JSON.parse(document.getElementById("figures").textContent);
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const now = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// Optuna paints values from white to dark blue: on a dark page those are drawn as on a light one, and turned over.
+const SHADED = ["slices", "parallel"];
+const LIGHT = { "--ink": "#1b2330", "--line": "#e2e6ec", "--muted": "#9aa5b4", "--card": "#ffffff" };
+let colour = now;
 
 // Plotly knows no CSS variables: "var(--good)" becomes what that is now.
 const painted = (value) => {
@@ -29,11 +35,18 @@ const themed = (figure, width) => {
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, ...(narrow ? { font: { size: 10 } } : {}) },
     hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
   };
+  if (layout.annotations) {
+    result.annotations = layout.annotations.map((note) => ({ ...note, font: { ...note.font, color: colour("--ink") } }));
+  }
+  if (layout.shapes) {
+    result.shapes = layout.shapes.map((shape) => ({ ...shape, line: { ...shape.line, color: colour("--muted") } }));
+  }
   delete result.template;
   delete result.title;
   for (const key of Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name)).concat(["xaxis", "yaxis"])) {
     result[key] = {
       ...(layout[key] || {}),
+      title: { ...((layout[key] || {}).title || {}), font: { size: narrow ? 11 : 13 } },
       gridcolor: colour("--line"),
       zerolinecolor: colour("--line"),
       linecolor: colour("--line"),
@@ -51,6 +64,9 @@ const draw = (element) => {
   const axes = element.dataset.figure === "parallel" ? (figure.layout.xaxis.ticktext || []).length : 0;
   const width = Math.max(room, panels > 1 ? panels * 190 : 0, axes * 105);
   element.style.width = `${width}px`;
+  const turned = dark.matches && SHADED.includes(element.dataset.figure);
+  element.style.filter = turned ? "invert(0.92) hue-rotate(180deg)" : "";
+  colour = turned ? (name) => LIGHT[name] || now(name) : now;
   const { data, layout } = themed(figure, width);
   const height = figure.layout.height || (panels > 1 ? 340 : 400);
   element.style.minHeight = `${height}px`;
@@ -65,7 +81,7 @@ const seen = new IntersectionObserver(
 const charts = [...document.querySelectorAll(".chart")];
 charts.forEach((element) => seen.observe(element));
 const again = () => charts.filter((element) => element.dataset.drawn).forEach(draw);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+dark.addEventListener("change", again);
 let room = innerWidth;
 let waiting = 0;
 addEventListener("resize", () => {
