@@ -47,7 +47,8 @@ class StandInTrainer:
             value = value_of(spec) * epoch / epochs
             loss = math.nan if do == "nan" else math.inf if do == "infinity" else 1 - value
             history.append({"val_accuracy": value, "val_loss": loss})
-            report(TrialProgress(spec.number, epoch, epoch, epochs, value, history[-1], pause * epoch))
+            values = tuple(row["val_accuracy"] for row in history)
+            report(TrialProgress(spec.number, epoch, epoch, epochs, value, history[-1], pause * epoch, values))
             if epoch == max(1, epochs // 2):
                 getattr(self, f"_{do}", self._train)()
         return TrialResult(

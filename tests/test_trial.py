@@ -24,6 +24,7 @@ from seedpod.trial import (
     TrialProgress,
     TrialResult,
     TrialSpec,
+    WorkerReport,
     canonical_json,
     check_value,
     finite,
@@ -58,6 +59,7 @@ PROGRESS_REFUSALS: Mapping[str, list[Any]] = {
     "epoch": NO_COUNT,
     "max_epochs": [*NO_COUNT, 0],
     "value": [x for x in NO_VALUE if x is not None],
+    "values": [None, 0.5, "x", {}, [0.5, "x"], [True], [float("nan")]],
     "metrics": NO_METRICS,
     "seconds": NO_NUMBER,
     "attempt": [*NO_COUNT, 0],
@@ -302,6 +304,17 @@ def test_metrics_that_are_not_finite_travel_as_null() -> None:
     }
     wild = replace(samples.RESULT, metrics={"loss": NAN}, history=({"loss": INF},))
     assert TrialResult.from_wire(through_json(wild.to_wire())).metrics == {"loss": None}
+
+
+@pytest.mark.parametrize("gpu", ["", "NVIDIA H100 80GB HBM3"])
+def test_report_of_a_worker_comes_back(gpu: str) -> None:
+    """A worker's report is read as it was sent; one of an image that did not tell its GPU yet is read too."""
+    report = WorkerReport("1.0", 2, 1, {"digits": "f" * 16}, gpu)
+    assert WorkerReport.from_wire(report.to_wire()) == report
+    older = {name: value for name, value in report.to_wire().items() if name != "gpu"}
+    assert WorkerReport.from_wire(older) == replace(report, gpu="")
+    with pytest.raises(ContractMismatch, match="'gpu'"):
+        WorkerReport.from_wire({**older, "gpu": 7})
 
 
 def test_largest_request_is_small() -> None:

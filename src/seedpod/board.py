@@ -105,7 +105,7 @@ class _State:
     times: tuple[Times, ...] = ()
     rate: EpochRate = NO_EPOCHS
     bill: Bill = NO_BILL
-    workers: set[str] = field(default_factory=set)
+    workers: dict[str, float] = field(default_factory=dict)  # when the latest job of each ended
     ended: int = 0
 
     def take_in(self, finished: FinishedTrial, times: Times) -> None:
@@ -114,8 +114,8 @@ class _State:
         if finished.result.status is not Status.CANCELLED:  # how long that one would have taken is not known
             self.times = (*self.times[1 - SAMPLES :], times)
         worker = str(finished.result.run.get("worker", ""))
-        self.bill = self.bill.with_trial(finished.result, new_worker=bool(worker) and worker not in self.workers)
-        self.workers.add(worker)
+        self.bill = self.bill.with_trial(finished.result, finished.ended_at, self.workers.get(worker))
+        self.workers[worker] = finished.ended_at
         self.finished[finished.result.status] += 1
         self.last.append(finished)
         if finished.result.error is not None:

@@ -85,6 +85,8 @@ class TrialError(SeedpodError):
         """Where it ran, as far as that is known: worker, job, attempt, seconds."""
         self.backend = ""
         """Name of the backend that ran it, where the search's backend is made of several; else empty."""
+        self.values: tuple[float | None, ...] = ()
+        """The objective after each epoch that went before, where the backend's reports may lack some."""
 
 
 class TrainingError(TrialError):

@@ -58,6 +58,9 @@ class Summary:
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch.
         cost: USD, of all trials, those of an earlier run of this search included.
+        starts: USD beside that, at most: for the starts of workers.
+        idle: USD beside that, at most: for the seconds that workers wait after their jobs.
+        unpriced: Trials that were paid for at a price that is not known: ``cost`` lacks them.
     """
 
     run: str
@@ -70,6 +73,9 @@ class Summary:
     started_at: float
     ended_at: float
     cost: float = 0.0
+    starts: float = 0.0
+    idle: float = 0.0
+    unpriced: int = 0
 
 
 class Observer:
@@ -141,6 +147,7 @@ def summarize(
     ended_at: float,
 ) -> Summary:
     """Put together what the end of a search has to say."""
+    bill = snapshot.bill
     return Summary(
         run=run,
         outcome=outcome,
@@ -151,7 +158,10 @@ def summarize(
         failures=group_failures(failures),
         started_at=snapshot.started_at,
         ended_at=ended_at,
-        cost=snapshot.bill.usd,
+        cost=bill.usd,
+        starts=bill.start_seconds * (bill.per_second or 0.0),
+        idle=bill.idle_seconds * (bill.per_second or 0.0),
+        unpriced=bill.unpriced,
     )
 
 

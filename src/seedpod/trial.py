@@ -166,12 +166,15 @@ class WorkerReport:
         concurrency: Jobs that it runs side by side.
         devices: GPUs that it shares out; 0 is a CPU.
         datasets: Fingerprints of the data sets that it holds, by id.
+        gpu: What its driver calls them, such as ``NVIDIA L4``; empty for a CPU, and where it is not known. Images of
+            before this field do not tell it and are read all the same, so that it needs no other ``SCHEMA``.
     """
 
     version: str
     concurrency: int
     devices: int
     datasets: Mapping[str, str]
+    gpu: str = ""
 
     def to_wire(self) -> Wire:
         """The report as plain JSON data."""
@@ -186,6 +189,7 @@ class WorkerReport:
             concurrency=read.integer("concurrency", low=1),
             devices=read.integer("devices", low=0),
             datasets={name: str(value) for name, value in read.params("datasets").items()},
+            gpu=read.text_if_any("gpu"),
         )
         read.finish()
         return report
@@ -203,6 +207,7 @@ class TrialProgress:
         value: The objective after this epoch, in [0, 1]; None where it is not a finite number.
         metrics: Loss and accuracy, for training and validation, after this epoch; None where not finite.
         seconds: Training seconds so far.
+        values: The objective after every epoch so far, the first one first: whoever misses a report misses no epoch.
         attempt: Which try of the same spec this is, from 1.
         backend: Where it runs; told by the backend and not by the trainer, so it is never on the wire.
         worker: On which of its workers, told in the same way.
@@ -215,13 +220,14 @@ class TrialProgress:
     value: float | None
     metrics: Mapping[str, float | None]
     seconds: float
+    values: tuple[float | None, ...] = ()
     attempt: int = 1
     backend: str = ""
     worker: str = ""
 
     def to_wire(self) -> Wire:
         """The progress as plain JSON data."""
-        data = asdict(replace(self, metrics=finite(self.metrics)))
+        data = asdict(replace(self, metrics=finite(self.metrics))) | {"values": list(self.values)}
         return {"schema": SCHEMA} | {name: value for name, value in data.items() if name not in {"backend", "worker"}}
 
     @classmethod
@@ -236,6 +242,7 @@ class TrialProgress:
             value=read.unit_or_null("value"),
             metrics=read.metrics("metrics"),
             seconds=read.number("seconds", low=0.0),
+            values=read.curve("values"),
             attempt=read.integer("attempt", low=1),
         )
         read.finish()
@@ -272,9 +279,9 @@ class TrialResult:
         environment: What the numbers depend on beside the spec: Keras backend and version, device, threads, promise.
         seconds: Training seconds, without any wait for a process.
         backend: Name of the backend that ran it.
-        cost: USD.
+        cost: USD; None where it was paid for and the price is not known.
         attempts: Tries that it took.
-        run: Where it ran: worker, job, seconds in the queue and executing. Decides no number of the above.
+        run: Where it ran: worker, its GPU, job, seconds in the queue and executing. Decides no number of the above.
         error: Why it failed; None unless failed.
     """
 
@@ -289,7 +296,7 @@ class TrialResult:
     environment: Mapping[str, ParamValue] = field(default_factory=dict)
     seconds: float = 0.0
     backend: str = "local"
-    cost: float = 0.0
+    cost: float | None = 0.0
     attempts: int = 1
     run: Mapping[str, ParamValue] = field(default_factory=dict)
     error: TrialFailure | None = None
@@ -433,6 +440,12 @@ class _Reader:
             self.refuse(name, value, "a number from 0 to 1, or null")
         return None if value is None else float(value)
 
+    def curve(self, name: str) -> tuple[float | None, ...]:
+        values = self.anything(name)
+        if not isinstance(values, list) or not all(x is None or _is_number(x) for x in values):
+            self.refuse(name, values, "a list of numbers and nulls")
+        return tuple(None if x is None else float(x) for x in values)
+
     def null(self, name: str) -> Any:
         value = self.anything(name)
         if value is not None:
@@ -455,6 +468,12 @@ class _Reader:
         value = self.anything(name)
         if value not in choices:
             self.refuse(name, value, f"one of {', '.join(choices)}")
+        return str(value)
+
+    def text_if_any(self, name: str, *, longest: int = 200) -> str:
+        value = self._data.pop(name, "")
+        if not isinstance(value, str) or len(value) > longest:
+            self.refuse(name, value, f"a text of up to {longest} characters")
         return str(value)
 
     def choice(self, name: str, kind: type[Status]) -> Status:

@@ -481,7 +481,7 @@ def test_progress_of_an_earlier_attempt_is_not_this_one_s(bare: InProcess) -> No
     def mixed(worker: HandWorker, job: str, asked: Any) -> None:
         spec = TrialRequest.from_wire(asked).spec
         for attempt, epoch in [(1, 3), (9, 4)]:
-            progress = TrialProgress(spec.number, epoch, epoch, 4, 0.5, {}, 1.0, attempt)
+            progress = TrialProgress(spec.number, epoch, epoch, 4, 0.5, {}, 1.0, (), attempt)
             worker.progress(job, progress.to_wire())
             time.sleep(0.6)
         completes(worker, job, asked)

@@ -53,7 +53,7 @@ RESULTS = [
     samples.complete(2, 0.95),
     samples.failed(3, TrialFailure(Cause.DIVERGED, "the loss became inf")),
     samples.failed(4, ERASE),
-    TrialResult(5, Status.PRUNED),
+    TrialResult(5, Status.PRUNED, epochs=2, history=({"val_accuracy": 0.2}, {"val_accuracy": 0.4})),
     TrialResult(6, Status.CANCELLED),
     samples.complete(7, 0.93),
 ]
@@ -119,7 +119,7 @@ def test_lines_of_a_trial() -> None:
         f"#2 0.9500 best so far 4/4 epochs 2.5 s {params}",
         "#3 failed diverged: the loss became inf",
         "#4 failed endpoint: [2Jgone second line end",
-        "#5 pruned",
+        "#5 0.4000 pruned 2/4 epochs",
         "#6 cancelled",
         f"#7 0.9300 best 0.9500 #2 4/4 epochs 2.5 s {params}",
     ]
@@ -132,8 +132,8 @@ def test_closing_summary_says_all() -> None:
     assert "Best: trial 2, validation accuracy 0.9500 after 2 epochs, 1,234 parameters" in lines
     assert all(f"  {name:<16} " in text for name in PARAMS)
     assert "What mattered: learning_rate 61%, conv_layers 30%, dropout 5%, a 2%, b 1%" in lines
-    assert "Failed, diverged: 2 (trials such as #1: the loss became nan in epoch 2)" in lines
-    assert "Failed, endpoint: 1 (trial such as #4: [2Jgone second line end)" in lines
+    assert "Failed, diverged: 2 trials (such as #1: the loss became nan in epoch 2)" in lines
+    assert "Failed, endpoint: 1 trial (#4: [2Jgone second line end)" in lines
     assert "Done after 2 min 05 s: of 9 trials 3 complete, 1 pruned, 3 failed, 1 cancelled" in lines
     assert "Results in results/r: best.yaml, summary.json, trials/" in lines
 

@@ -89,6 +89,7 @@ def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **m
         "local_workers": jobs,
         "trials": TRIALS,
         "startup_trials": 4,
+        "pruner": "none",
         **more,
     }
     return subprocess.Popen(

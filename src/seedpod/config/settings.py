@@ -96,6 +96,7 @@ _SAMPLERS = (
     Option("nsga2", awaits=_MORE_SAMPLERS),
     Option("qmc", awaits=_MORE_SAMPLERS),
 )
+_PRUNERS = tuple(Option(name) for name in ("hyperband", "asha", "median", "patient", "none"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,10 @@ class OptimizationConfig:
     )
     sampler: str = field(
         default="tpe", metadata=about(SEARCH, Choice(_SAMPLERS), "how the next trial's hyperparameters are chosen")
+    )
+    pruner: str = field(
+        default="asha",
+        metadata=about(SEARCH, Choice(_PRUNERS), "which trials end before their last epoch, as hopeless beside others"),
     )
     startup_trials: int = field(
         default=10,
@@ -207,7 +212,10 @@ class OptimizationConfig:
         default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once")
     )
     gpu: str = field(
-        default="", metadata=about(RUNPOD, Text(), "the endpoint's GPU, such as 4090, for what its trials cost")
+        default="",
+        metadata=about(
+            RUNPOD, Text(), "the endpoint's GPU, such as 4090, for what its trials cost; '' is what its workers tell"
+        ),
     )
     gpu_price_per_second: float = field(
         default=0.0,
@@ -215,7 +223,11 @@ class OptimizationConfig:
     )
     max_cost: float = field(
         default=0.0,
-        metadata=about(RUNPOD, Number(0, 1_000_000, "USD"), "no trial starts that would pass this; 0 is no limit"),
+        metadata=about(
+            RUNPOD,
+            Number(0, 1_000_000, "USD"),
+            "no trial starts that would pass this, starts and idle included; 0 is no limit",
+        ),
     )
     dashboard: str = field(
         default="auto",

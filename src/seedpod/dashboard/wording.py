@@ -1,6 +1,6 @@
 """Facts of a search as short lines of text, the same on every screen. Only characters that cp1252 has."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
     """One finished trial."""
     result = trial.result
     number = f"#{trial.spec.number}"
+    if result.status is Status.PRUNED:
+        last = result.history[-1].get(trial.spec.objective) if result.history else None
+        value = "" if last is None else f"{last:.4f}  "
+        return f"{number:>5}  {value}pruned{'':>8}  {result.epochs:>3}/{trial.spec.max_epochs} epochs"
     if result.status is not Status.COMPLETE or result.value is None:
         why = f"{result.error.cause}: {one_line(result.error.message)}" if result.error else ""
         return f"{number:>5}  {result.status}  {why}".rstrip()
@@ -84,52 +88,69 @@ def standing_line(progress: AggregatedProgress) -> str:
     return ", ".join(parts)
 
 
-def left_line(progress: AggregatedProgress) -> str:
+def left_parts(progress: AggregatedProgress) -> list[str]:
     """Time gone, time left with its range, and pace."""
     parts = [f"{duration(progress.elapsed)} gone"]
     if progress.remaining is None or progress.remaining_low is None or progress.remaining_high is None:
         parts.append("time left not known yet")
     elif progress.queued or progress.running:
         low, high = duration(progress.remaining_low), duration(progress.remaining_high)
-        parts.append(f"about {duration(progress.remaining)} left ({low} to {high})")
+        parts += [f"about {duration(progress.remaining)} left", f"between {low} and {high}"]
     if progress.epochs_per_second:
-        parts.append(f"{progress.epochs_per_second:.2g} epochs/s")
-    return "time   " + ", ".join(parts)
+        parts.append(f"{_pace(progress.epochs_per_second)} epochs/s")
+    return parts
 
 
-def cost_line(costs: Costs) -> str:
-    """Money spent and to be spent."""
+def cost_parts(costs: Costs) -> list[str]:
+    """Money spent and to be spent; starts and idle seconds of workers apart."""
     if costs.per_second is None:
-        return "cost   not known: gpu= names the endpoint's GPU"
+        return ["not known yet: no worker has told its GPU; gpu= or gpu_price_per_second= tell it"]
     if not costs.per_second and not costs.spent:
-        return "cost   0 USD on this machine"
+        return ["0 USD on this machine"]
     parts = [f"{costs.spent + costs.running:.4f} USD so far"]
     if costs.projected is not None:
         parts.append(f"about {costs.projected:.4f} at the end")
     if costs.limit is not None:
         parts.append(f"limit {costs.limit:g}")
-    if costs.idle:
-        parts.append(f"idle up to {costs.idle:.4f}")
-    return "cost   " + ", ".join(parts)
+    if costs.unpriced:
+        parts.append(f"without {costs.unpriced} {_plural('trial', costs.unpriced)} of unknown price")
+    if costs.starts or costs.idle:
+        parts.append(f"besides up to {costs.starts:.4f} for starts and {costs.idle:.4f} for idle workers")
+    return parts
 
 
-def endpoint_line(view: EndpointView) -> str:
+def endpoint_parts(view: EndpointView) -> list[str]:
     """Queue, workers by state, breaker and requests of an endpoint."""
-    parts = []
+    parts = [f"breaker {view.counters.breaker.state.replace('_', '-')}"]
     if view.health is None:
         parts.append("does not answer")
     else:
-        counts = {name.replace("initializing", "starting"): n for name, n in asdict(view.health.workers).items() if n}
-        workers = " ".join(f"{count} {name}" for name, count in counts.items()) or "none"
-        parts += [f"queue {view.health.jobs.in_queue}", f"workers {workers}"]
+        # Those that are ready are the idle ones once more.
+        counts = {name.replace("initializing", "starting"): n for name, n in asdict(view.health.workers).items()}
+        workers = ", ".join(f"{n} {name}" for name, n in counts.items() if n and name != "ready") or "none"
+        parts += [f"workers: {workers}", f"{view.health.jobs.in_queue} queued"]
+    parts.append(f"{view.in_flight}" + (f" of {view.allowed}" if view.allowed else "") + " in flight")
     calls = view.counters.operations.values()
     sent, retried, failed = (sum(getattr(call, name) for call in calls) for name in ("sent", "retried", "failed"))
-    parts.append(f"in flight {view.in_flight}" + (f"/{view.allowed}" if view.allowed else ""))
-    parts.append(f"breaker {view.counters.breaker.state.replace('_', '-')}")
-    parts.append(
-        f"{sent} requests" + "".join(f" {n} {name}" for name, n in [("retried", retried), ("failed", failed)] if n)
-    )
-    return "runpod " + ", ".join(parts)
+    troubles = "".join(f", {n} {name}" for name, n in [("retried", retried), ("failed", failed)] if n)
+    parts.append(f"{sent} {_plural('request', sent)}{troubles}")
+    return parts
+
+
+def laid_out(head: str, parts: Sequence[str], width: int, most: int) -> list[str]:
+    """The parts behind a head of 7 characters, with commas between, on as many lines as they need.
+
+    Parts that do not fit on ``most`` lines are left out, from the end on: the first ones matter most.
+    """
+    lines = [f"{head:<7}{parts[0]}"]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f", {part}"
+        elif len(lines) < most:
+            lines.append(f"{'':<7}{part}")
+        else:
+            break
+    return lines
 
 
 def params_line(params: Mapping[str, ParamValue]) -> str:
@@ -169,8 +190,7 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
     took = duration(summary.ended_at - summary.started_at)
     lines.append(("", f"{ended} after {took}: of {summary.total} trials {counts}"))
-    if summary.cost:
-        lines.append(("", f"Cost: {summary.cost:.4f} USD, without starts and idle seconds of workers"))
+    lines += [("", line) for line in _cost_lines(plan, summary)]
     files = "best.yaml, summary.json, trials/" if best else "summary.json, trials/"
     lines.append(("", f"Results in {plan.folder}: {files}"))
     return lines
@@ -196,6 +216,25 @@ def _shown(value: ParamValue) -> str:
 
 
 def _failures_line(group: FailureGroup) -> str:
-    trials = "trial" if group.count == 1 else "trials"
     message = one_line(group.message)
-    return f"Failed, {group.cause}: {group.count} ({trials} such as #{group.example}: {message})"
+    example = f"#{group.example}" if group.count == 1 else f"such as #{group.example}"
+    return f"Failed, {group.cause}: {group.count} {_plural('trial', group.count)} ({example}: {message})"
+
+
+def _cost_lines(plan: Plan, summary: Summary) -> list[str]:
+    """What it cost; of a search that had no endpoint, that this was nothing."""
+    if not summary.cost and not summary.unpriced:
+        return ["Cost: 0 USD, all on this machine"] if not plan.cost else ["Cost: 0 USD"]
+    line = f"Cost: {summary.cost:.4f} USD for the trials"
+    if summary.unpriced:
+        line += f" but {summary.unpriced} whose price is not known"
+    besides = f"up to {summary.starts:.4f} USD for starts and {summary.idle:.4f} USD for idle seconds of workers"
+    return [line, f"  besides {besides}"] if summary.starts or summary.idle else [line]
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
+
+
+def _pace(per_second: float) -> str:
+    return f"{per_second:.1f}" if per_second >= 0.95 else f"{per_second:.2g}"

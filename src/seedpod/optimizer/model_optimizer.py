@@ -14,7 +14,7 @@ from seedpod.clock import Clock, SystemClock
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import Cause, ConfigError, EndpointRefused, EndpointUnreachable, SeedpodError, TrialError
 from seedpod.events import Observer, Plan, Summary, summarize
-from seedpod.money import FREE, estimate_before, price_of
+from seedpod.money import FREE, Prices, estimate_before, price_of
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import lag_of, local_workers, spec_of
 from seedpod.optimizer.running import TrialRunner
@@ -25,8 +25,10 @@ from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.lease import LeaseRules
+from seedpod.search.pruner import make_pruner
 from seedpod.search.sampler import make_sampler
 from seedpod.search.study import (
+    BasePruner,
     BaseSampler,
     Ended,
     SearchStudy,
@@ -147,7 +149,7 @@ class ModelOptimizer:
             self._ending.will_cancel(backend)
             cost = estimate_before(self._config, self._price, self._config.trials)
             plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once, cost)
-            study.sampler = self._sampler(study, plan.data)
+            study.sampler, study.pruner = self._search_by(study, plan.data)
             recorded = self._recorded(folder, plan.data)
             folder.write_config(to_yaml(self._config))
             self._take_up(study, recorded, folder, plan.data)
@@ -165,12 +167,17 @@ class ModelOptimizer:
         """Why the search was stopped; empty where it was not."""
         return self._ending.reason
 
-    def _sampler(self, study: SearchStudy, data: DatasetInfo) -> BaseSampler:
+    def _search_by(self, study: SearchStudy, data: DatasetInfo) -> tuple[BaseSampler, BasePruner]:
+        """What proposes trials and what ends hopeless ones, under the lag that all runs of the study agree on."""
         config = self._config
         terms = {**decisive(config), "fingerprint": data.fingerprint}
         lag = agree(study, terms, lag_of(config), any_lag=config.search_lag == "auto")
         look = _LOOK if config.storage else None
-        return make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look)
+        epochs = config.min_epochs_per_trial, config.max_epochs_per_trial
+        return (
+            make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look),
+            make_pruner(config.pruner, epochs, lag),
+        )
 
     def _recorded(self, folder: RunFolder, data: DatasetInfo) -> dict[int, FinishedTrial]:
         """The trials of an earlier run of this folder that have a record, by number."""
@@ -221,7 +228,7 @@ class ModelOptimizer:
             reporter=reporter,
             aggregator=aggregator,
             ending=self._ending,
-            price=self._price,
+            prices=Prices(self._price),
             clock=self._clock,
             began=self._began,
         )

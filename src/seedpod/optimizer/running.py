@@ -1,7 +1,10 @@
 """One trial's way: asked for, started, run on a backend, recorded, and its value told."""
 
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from seedpod.board import TrialBoard
 from seedpod.clock import Clock
@@ -17,16 +20,17 @@ from seedpod.errors import (
 )
 from seedpod.events import Plan
 from seedpod.guarded import Guarded
-from seedpod.money import Price
+from seedpod.money import Prices
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import space_of, spec_of
 from seedpod.progress import ConcurrentProgressAggregator
 from seedpod.remote.view import LateJob
 from seedpod.reporting import Reporter
 from seedpod.results.run_folder import RunFolder
+from seedpod.search.judging import Judge
 from seedpod.search.study import SearchStudy, Trial, suggest
 from seedpod.tally import billed_seconds
-from seedpod.trial import Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, check_value
+from seedpod.trial import ParamValue, Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, check_value
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,7 @@ class TrialRunner:
         reporter: Is told what happens.
         aggregator: Knows what the search costs.
         ending: Whether it goes on.
-        price: What a second of a remote worker costs; None where nobody knows.
+        prices: What trials cost.
         clock: Tells the time.
         began: When the search began, for ``timeout_hours``.
     """
@@ -59,7 +63,7 @@ class TrialRunner:
         reporter: Reporter,
         aggregator: ConcurrentProgressAggregator,
         ending: Ending,
-        price: Price | None,
+        prices: Prices,
         clock: Clock,
         began: float,
     ) -> None:
@@ -73,7 +77,7 @@ class TrialRunner:
         self._reporter = reporter
         self._aggregator = aggregator
         self._ending = ending
-        self._price = price
+        self._prices = prices
         self._clock = clock
         self._began = began
         self._starting = Guarded([0])  # trials that were let start, one after the other
@@ -81,7 +85,8 @@ class TrialRunner:
     def objective(self, trial: Trial) -> float:
         """Run one trial of the study and return its value; see ``search.study.optimize`` for what it raises."""
         self._check_going()
-        return self._run(spec_of(self._config, trial.number, suggest(self._space, trial), self._data))
+        spec = spec_of(self._config, trial.number, suggest(self._space, trial), self._data)
+        return self._run(spec, Judge(trial))
 
     def check_failures(self) -> None:
         """End the search where ``max_failures`` trials have failed."""
@@ -91,8 +96,8 @@ class TrialRunner:
 
     def late(self, job: LateJob) -> None:
         """A job has outlived its trial: its cost counts, and nothing else."""
-        cost = 0.0 if self._price is None else self._price.cost({"billed_seconds": job.extra})
-        self._board.charge(cost)
+        cost = self._prices.cost({"billed_seconds": job.extra})
+        self._board.charge(cost or 0.0)
         self._reporter.late(job, cost)
 
     def _check_going(self) -> None:
@@ -119,19 +124,18 @@ class TrialRunner:
             raise TrialCancelled(f"another trial would cost more than max_cost={self._config.max_cost:g} USD allows")
         self._reporter.started(spec)
 
-    def _run(self, spec: TrialSpec) -> float:
+    def _run(self, spec: TrialSpec, judge: Judge) -> float:
         self._start(spec)
         error: TrialError | TrialStopped | None = None
         try:
-            result = self._backend.run(spec, self._report)
-            _check_number(result, spec)
+            result = self._judged(spec, judge)
         except (TrialError, TrialStopped) as caught:
-            error, result = caught, _ended(spec.number, caught, self._backend.name)
-        result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
+            error, result = caught, _ended(spec, caught, self._backend.name, judge)
+        result = replace(result, cost=self._prices.cost(result.run))
         if not isinstance(error, TrialCancelled) and not self._study.has(spec.number):
             self._reporter.late(_late_result(spec, result), 0.0)
             error = _superseded(spec, result)
-            result = replace(_ended(spec.number, error, self._backend.name), cost=result.cost)
+            result = replace(_ended(spec, error, self._backend.name, judge), cost=result.cost)
         if isinstance(error, EndpointRefused | EndpointUnreachable):
             self._ending.fail(error)  # no trial would fare better
             error = TrialCancelled(error.message)
@@ -141,6 +145,19 @@ class TrialRunner:
             raise error
         return check_value(result.value)
 
+    def _judged(self, spec: TrialSpec, judge: Judge) -> TrialResult:
+        """Run a trial and judge each of its epochs, those too of which its end alone tells."""
+        try:
+            result = self._backend.run(spec, partial(self._report, judge))
+        except TrialError as error:
+            with _still_billed(error.run, error.backend):
+                judge.heard(error.values)
+            raise
+        _check_number(result, spec)
+        with _still_billed(result.run, result.backend):
+            judge.heard([row.get(spec.objective) for row in result.history])
+        return result
+
     def _record(self, result: TrialResult) -> None:
         finished = self._board.finish(result, self._clock.now())
         if finished is None:
@@ -149,9 +166,10 @@ class TrialRunner:
             self._folder.write_trial(finished)
         self._reporter.finished(finished)
 
-    def _report(self, progress: TrialProgress) -> None:
+    def _report(self, judge: Judge, progress: TrialProgress) -> None:
         if self._board.report(progress, self._clock.now()):
             self._reporter.progressed(progress)
+            judge.heard(progress.values, progress.attempt)
 
 
 def _check_number(result: TrialResult, spec: TrialSpec) -> None:
@@ -164,14 +182,35 @@ def _check_number(result: TrialResult, spec: TrialSpec) -> None:
         raise error
 
 
-def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> TrialResult:
-    """The result of a trial that ended in an error; one that lost its endpoint was not at fault."""
+@contextmanager
+def _still_billed(run: Mapping[str, ParamValue], backend: str) -> Iterator[None]:
+    """A trial that is pruned at its end has run all the same."""
+    try:
+        yield
+    except TrialPruned as pruned:
+        pruned.run, pruned.backend = dict(run), backend
+        raise
+
+
+def _ended(spec: TrialSpec, error: TrialError | TrialStopped, backend: str, judge: Judge) -> TrialResult:
+    """The result of a trial that ended in an error; one that lost its endpoint was not at fault.
+
+    Of a pruned trial it tells the epochs that were judged, and none of those that its worker may have begun meanwhile.
+    """
     lost = isinstance(error, EndpointRefused | EndpointUnreachable | TrialStopped)
     status = Status.PRUNED if isinstance(error, TrialPruned) else Status.CANCELLED if lost else Status.FAILED
     failure = error if isinstance(error, TrialError) and status is Status.FAILED else None
     attempts = error.run.get("attempt", 1)
+    pruned = status is Status.PRUNED
     return TrialResult.ended(
-        number, status, failure, backend=error.backend or backend, run=error.run, attempts=int(attempts)
+        spec.number,
+        status,
+        failure,
+        epochs=judge.epochs if pruned else 0,
+        history=tuple({spec.objective: value} for value in judge.values) if pruned else (),
+        backend=error.backend or backend,
+        run=error.run,
+        attempts=int(attempts),
     )
 
 

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from seedpod.board import FinishedTrial
 from seedpod.report.charts import BRIGHT, busy_share
 from seedpod.report.facts import Facts
 from seedpod.trial import Status
@@ -239,22 +240,27 @@ def _timeline(facts: Facts, charts: Charts) -> str:
 
 def _costs(facts: Facts) -> str:
     cost = _cost(facts)
-    if not cost:
+    unpriced = sum(t.result.cost is None for t in facts.trials)
+    if not cost and not unpriced:
         return ""
     rows = []
     for status in Status:
         mine = [t for t in facts.trials if t.result.status is status]
-        spent = sum(t.result.cost for t in mine)
         billed = sum(float(t.result.run.get("billed_seconds", 0.0)) for t in mine)
         if mine:
-            rows.append([str(status), str(len(mine)), f"{billed:,.1f} s", f"{spent:.4f} USD"])
-    rest = cost - sum(t.result.cost for t in facts.trials)
+            rows.append([str(status), str(len(mine)), f"{billed:,.1f} s", f"{_spent(mine):.4f} USD"])
+    rest = cost - _spent(facts.trials)
     if rest > 5e-5:
-        rows.append(["cancelled", "", "", f"{rest:.4f} USD"])
+        rows.append(["cancelled or late", "", "", f"{rest:.4f} USD"])
     rows.append(["all", str(len(facts.trials)), "", f"{cost:.4f} USD"])
-    return _section(
-        "Costs", _table(["trials", "how many", "billed", "cost"], rows), "Billed seconds times the price of the GPU."
-    )
+    more = facts.summary or {}
+    for name, called in (("cost_of_starts", "starts of workers, at most"), ("cost_of_idle", "idle workers, at most")):
+        if more.get(name):
+            rows.append([called, "", "", f"{more[name]:.4f} USD"])
+    note = "Billed seconds times the price of the GPU."
+    if unpriced:
+        note += f" {unpriced} trial{'s' * (unpriced != 1)} ran on a GPU whose price is not known, and are not in it."
+    return _section("Costs", _table(["trials", "how many", "billed", "cost"], rows), note)
 
 
 def _failures(facts: Facts) -> str:
@@ -321,8 +327,13 @@ def _seconds(facts: Facts) -> float:
 
 
 def _cost(facts: Facts) -> float:
-    recorded = sum(t.result.cost for t in facts.trials)
+    recorded = _spent(facts.trials)
     return recorded if facts.summary is None else float(facts.summary["cost"])
+
+
+def _spent(trials: Sequence[FinishedTrial]) -> float:
+    """USD, of those whose price is known."""
+    return sum(t.result.cost or 0.0 for t in trials)
 
 
 def _where(facts: Facts) -> str:

@@ -60,6 +60,7 @@ class EventLog(RunLog):
         """A search is over."""
         best = None if summary.best is None else summary.best.spec.number
         facts = {"outcome": summary.outcome, "trials": dict(summary.trials), "best": best, "spent": summary.cost}
+        facts |= {"starts": summary.starts, "idle": summary.idle, "unpriced": summary.unpriced}
         self._write("search_ended", at, facts)
 
     def stopping(self, at: float, reason: str) -> None:
@@ -97,11 +98,13 @@ class EventLog(RunLog):
             "cost": result.cost,
             "backend": result.backend,
             "attempts": result.attempts,
+            "worker": str(result.run.get("worker", "")),
+            "gpu": str(result.run.get("gpu", "")),
             "cause": None if result.error is None else str(result.error.cause),
         }
         self._write("trial_finished", at, facts)
 
-    def job_late(self, at: float, job: LateJob, cost: float) -> None:
+    def job_late(self, at: float, job: LateJob, cost: float | None) -> None:
         """A job has ended after its trial."""
         facts = {
             "trial": job.trial,

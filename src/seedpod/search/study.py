@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 from optuna import Study, Trial
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -25,6 +26,7 @@ from seedpod.search.storage import close_storage, explained, open_storage
 from seedpod.trial import ParamValue, Status
 
 __all__ = [
+    "BasePruner",
     "BaseSampler",
     "Ended",
     "SearchStudy",

@@ -191,6 +191,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
                 value=value,
                 metrics=dict(row),
                 seconds=time.monotonic() - self._started,
+                values=tuple(past[self._spec.objective] for past in self.history),
             )
         )
         if epoch + 1 >= self._spec.min_epochs and epoch + 1 - self.best_epoch >= PATIENCE:
