@@ -100,6 +100,7 @@ def search(
         **{
             "trials": 10,
             "sampler": "random",
+            "pruner": "none",
             "max_epochs_per_trial": 2,
             "run_name": "r",
             "results_dir": str(tmp_path),
