@@ -18,6 +18,8 @@ from command_rig import ROOT, eventually, records, run, start
 from seedpod.training.datasets import prepare, split
 from seedpod.training.pictures import Form, to_image
 
+pytestmark = pytest.mark.processes
+
 FORM = Form(8, 8, 1, "uint8", 0.0, 16.0)
 
 
@@ -161,6 +163,37 @@ def test_best_is_the_trials_own_model(again: Path) -> None:
     assert record["exports"]["tflite"]["difference"] < 1e-3
 
 
+def test_exports_answer_what_the_model_does(again: Path, digits_cache: Path) -> None:
+    """ONNX and SavedModel are made of the kept model without training; ONNX Runtime finds the card's accuracy."""
+    before = (again / "model.keras").read_bytes()
+    done = run("final", "run=r", "final_model=retrain", "export=onnx,savedmodel", cwd=again.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert (again / "model.keras").read_bytes() == before
+    assert (again / "saved_model" / "saved_model.pb").is_file()
+    program = f"""
+import numpy as np, onnxruntime
+x, y = (np.load({str(digits_cache / "datasets" / "digits")!r} + f"/{{name}}_test.npy") for name in "xy")
+session = onnxruntime.InferenceSession({str(again / "model.onnx")!r})
+(p,) = session.run(["probabilities"], {{session.get_inputs()[0].name: x.astype(np.float32)}})
+print((p.argmax(axis=1) == y).sum())
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(told.stdout.split()[-1]) == final(again)["test"]["right"]
+
+
+def test_training_that_fails_is_exit_code_4(again: Path) -> None:
+    """Where the best configuration cannot be trained any more, its model is the only loss, and the old one is kept."""
+    before = (again / "model.keras").read_bytes()
+    best = max(records(again), key=lambda r: r["value"])
+    path = again / "trials" / f"{best['number']:04d}.json"
+    path.write_text(json.dumps({**best, "params": {**best["params"], "conv_layers": 4}}), "utf-8")
+    done = run("final", "run=r", "final_model=retrain", cwd=again.parents[1])
+    assert done.returncode == 4
+    assert "the final model could not be made: hyperparameter conv_layers = 4" in done.stderr
+    assert (again / "model.keras").read_bytes() == before
+    assert not list(again.glob(".unfinished*"))
+
+
 def test_failure_loses_nothing(again: Path, tmp_path: Path) -> None:
     """Without its data set the final model cannot be made: exit code 2 or 4, and what is there stays whole."""
     before = {p: p.read_bytes() for p in again.rglob("*") if p.is_file() and not p.name.startswith(".")}
@@ -212,7 +245,7 @@ def test_interrupted_training_is_told_and_repeatable(tmp_path: Path, digits_cach
         search.send_signal(signal.SIGINT)
         output = search.stdout.read()
         assert search.wait(timeout=30) == 130
-    assert "`python optimizer.py final run=r` does it" in output
+    assert "`python optimizer.py final run=r` makes both" in output
     folder = tmp_path / "results" / "r"
     assert json.loads((folder / "summary.json").read_text("utf-8"))["outcome"] == "done"
     assert not (folder / "model.keras").exists()
@@ -220,7 +253,7 @@ def test_interrupted_training_is_told_and_repeatable(tmp_path: Path, digits_cach
 
 
 def test_test_labels_change_no_trial_and_no_choice(tmp_path: Path, digits_cache: Path) -> None:
-    """With the test labels permuted every trial, the best and the final training are the same; only the test is not."""
+    """With the test labels permuted every trial, the best and the final training are the same; the test is not."""
     cache = digits_cache / "datasets" / "digits"
     arrays = {name: np.load(cache / f"{name}.npy") for name in ("x_train", "y_train", "x_test", "y_test")}
     np.savez(tmp_path / "true.npz", **arrays)

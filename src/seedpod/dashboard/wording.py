@@ -61,7 +61,7 @@ def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
 
 def final_plan_line(trial: FinishedTrial, mode: str) -> str:
     """What the final model is going to be."""
-    epochs = trial.result.best_epoch
+    epochs = trial.result.best_epoch or trial.spec.max_epochs
     how = {"retrain": "on all training images", "best": "as in the trial"}[mode]
     return f"Final model: trial {trial.spec.number} again {how}, {epochs} epoch{'s' * (epochs != 1)}"
 

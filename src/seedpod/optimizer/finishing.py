@@ -55,11 +55,15 @@ class ModelMaker:
         self.check()
         return pool.perform(task, report)
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether ``cancel_all`` was called."""
+        with self._cancelled.locked() as cancelled:
+            return cancelled[0]
+
     def check(self) -> None:
         """Raise TrialCancelled where ``cancel_all`` was called."""
-        with self._cancelled.locked() as cancelled:
-            over = cancelled[0]
-        if over:
+        if self.cancelled:
             raise TrialCancelled("stopped")
 
     def cancel_all(self) -> None:
@@ -120,11 +124,14 @@ class Finisher:
                 f"run={run}` tries again."
             ) from error
         except TrialCancelled:
-            log.warning("The final model was not trained; `python optimizer.py final run=%s` does it.", run)
+            log.warning(
+                "There is no final model and no new report; `python optimizer.py final run=%s` makes both.", run
+            )
             return None
         finally:
             self._maker.close()
-            self._report(folder)
+            if not self._maker.cancelled:  # who stops does not wait for pictures
+                self._report(folder)
             folder.unlock()
 
     def _report(self, folder: RunFolder) -> None:
@@ -167,7 +174,7 @@ class Finisher:
         prepare(self._config.dataset, Path(self._config.cache_dir).expanduser())
         with _unfinished(folder) as place:
             path = place / "model.keras"
-            task = FinalTask(best.spec, best.result.best_epoch, mode == "retrain", str(path.absolute()))
+            task = FinalTask(best.spec, _epochs(best), mode == "retrain", str(path.absolute()))
             answer = self._maker.perform(task, self._observer.final_progressed)
             record = _record(folder, best, mode, answer) | {
                 "times": {
@@ -253,9 +260,14 @@ def _existing(folder: RunFolder, best: FinishedTrial, mode: str) -> Mapping[str,
         final = folder.read_final()
     except SeedpodError:
         return None  # to be written anew
-    if final is None or (final["uid"], final["mode"], final["epochs"]) != (best.spec.uid, mode, best.result.best_epoch):
+    if final is None or (final["uid"], final["mode"], final["epochs"]) != (best.spec.uid, mode, _epochs(best)):
         return None
     return final if folder.model.is_file() and _sha256(folder.model) == final["model"]["sha256"] else None
+
+
+def _epochs(best: FinishedTrial) -> int:
+    """Those that validation chose; where the trial has lost its record, those that it was given."""
+    return best.result.best_epoch or best.spec.max_epochs
 
 
 def _record(folder: RunFolder, best: FinishedTrial, mode: str, answer: Wire) -> dict[str, Any]:
@@ -272,10 +284,10 @@ def _record(folder: RunFolder, best: FinishedTrial, mode: str, answer: Wire) -> 
         "mode": mode,
         "trial": spec.number,
         "uid": spec.uid,
-        "epochs": result.best_epoch,
+        "epochs": _epochs(best),
         "objective": spec.objective,
         "value": result.value,
-        "reproduced": losses == theirs if mode == "best" else None,
+        "reproduced": losses == theirs if mode == "best" and theirs else None,
         "params": dict(spec.params),
         "seed": spec.seed,
         "split_seed": spec.split_seed,
