@@ -14,7 +14,7 @@ from seedpod.board import FinishedTrial
 from seedpod.config import OptimizationConfig
 from seedpod.errors import Cause, TrainingError, TrialPruned
 from seedpod.optimizer import ModelOptimizer
-from seedpod.report.charts import busy_share, lanes
+from seedpod.report.charts import busy_share, lanes, pauses
 from seedpod.report.facts import gather
 from seedpod.report.make import write_report
 from seedpod.results.run_folder import RunFolder
@@ -202,3 +202,10 @@ def test_lanes_are_as_many_as_ran_at_once() -> None:
     trials = [trial(0, 0, 10, "a"), trial(1, 0, 4, "a"), trial(2, 5, 9, "a"), trial(3, 1, 2, "b")]
     assert [bar.lane for bar in lanes(trials)] == ["a 1", "a 2", "b 1", "a 2"]
     assert busy_share(trials) == pytest.approx((10 + 4 + 4 + 1) / 30)
+
+
+def test_pauses_are_no_idle_time() -> None:
+    """The night between two runs of a search is not held against its workers."""
+    trials = [trial(0, 0, 100), trial(1, 100, 200), trial(2, 40_000, 40_100)]
+    assert pauses(trials) == [39_800]
+    assert busy_share(trials) == pytest.approx(1.0)

@@ -14,6 +14,8 @@ Figure = dict[str, Any]
 BRIGHT = 5
 """Trials whose curves have a colour; the others are grey, and one trace, so that a thousand draw as fast as ten."""
 
+_PAUSE = 600.0  # seconds without any trial after which a search was not going on
+
 _STATUS_COLOURS = {
     Status.COMPLETE: "var(--good)",
     Status.PRUNED: "var(--warn)",
@@ -120,14 +122,25 @@ def timeline(facts: Facts) -> Figure | None:
 
 
 def busy_share(trials: Sequence[FinishedTrial]) -> float | None:
-    """Share of the lanes' time in which a trial ran; None where nothing is known."""
+    """Share of the lanes' time in which a trial ran, pauses of the search left out; None where nothing is known."""
     bars = lanes(trials)
     if not bars:
         return None
-    span = max(t.ended_at for t in trials) - min(t.started_at for t in trials)
+    span = max(t.ended_at for t in trials) - min(t.started_at for t in trials) - sum(pauses(trials))
     places = len({bar.lane for bar in bars})
     busy = sum(t.ended_at - t.started_at for t in trials)
     return min(1.0, busy / (span * places)) if span > 0 else None
+
+
+def pauses(trials: Iterable[FinishedTrial]) -> list[float]:
+    """Seconds of each stretch without any trial that is too long for a search that was going on."""
+    found: list[float] = []
+    last = None
+    for trial in sorted(trials, key=lambda t: t.started_at):
+        if last is not None and trial.started_at - last > _PAUSE:
+            found.append(trial.started_at - last)
+        last = trial.ended_at if last is None else max(last, trial.ended_at)
+    return found
 
 
 def _rank(facts: Facts, trial: FinishedTrial) -> tuple[bool, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seedpod.board import FinishedTrial
-from seedpod.report.charts import BRIGHT, busy_share
+from seedpod.report.charts import BRIGHT, busy_share, pauses
 from seedpod.report.facts import Facts
 from seedpod.trial import Status
 
@@ -72,7 +72,8 @@ def render(facts: Facts, charts: Charts, repeat: Repeat) -> str:
         _trials(facts),
         _again(facts, repeat),
     ]
-    figures = json.dumps(charts.figures, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
+    # No text of a trial ends the script that holds it.
+    figures = json.dumps(charts.figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     library = f"<script>{charts.library}</script>" if charts.library else ""
     script = (_HERE / "page.js").read_text("utf-8")
     draw = f'<script type="application/json" id="figures">{figures}</script>{library}<script>{script}</script>'
@@ -233,6 +234,8 @@ def _timeline(facts: Facts, charts: Charts) -> str:
     if share is None:
         return ""
     note = f"Who ran what when: {share:.0%} of the time a trial ran; the gaps are idle."
+    if stopped := pauses(facts.trials):
+        note += f" The search went on after {len(stopped)} pause{'s' * (len(stopped) != 1)}, which do not count."
     if "timeline" not in charts.figures:
         return _section("Timeline", "", note)
     return _section("Timeline", '<div class="scroll"><div class="chart" data-figure="timeline"></div></div>', note)
