@@ -35,7 +35,6 @@ def keep(model: keras.Model, path: Path, note: Mapping[str, Any]) -> None:
         path: A file ending in ``.keras``.
         note: What else to remember, as JSON data.
     """
-    # The name of the layer is the name of the output, also in exported models.
     outputs = keras.layers.Softmax(name="probabilities", dtype="float32")(model.outputs[0])
     keras.Model(model.inputs[0], outputs, name="seedpod").save(path)
     with zipfile.ZipFile(path, "a") as archive:
