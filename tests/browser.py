@@ -108,7 +108,7 @@ class Browser:
             raise Refused(answer["exceptionDetails"])
         return answer["result"].get("value")
 
-    def until(self, condition: str, seconds: float = 60.0) -> Any:
+    def until(self, condition: str, seconds: float = 120.0) -> Any:
         """Wait until a JavaScript expression is truthy, also over a page that is still loading; its value."""
         end = time.monotonic() + seconds
         while True:

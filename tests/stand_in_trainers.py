@@ -44,7 +44,7 @@ class StandInTrainer:
         history = []
         for epoch in range(1, epochs + 1):
             self._pass_time(last_pause if epoch == epochs else pause, check)
-            value = value_of(spec) * epoch / epochs
+            value = value_of(spec) * (epoch / epochs)
             loss = math.nan if do == "nan" else math.inf if do == "infinity" else 1 - value
             history.append({"val_accuracy": value, "val_loss": loss})
             values = tuple(row["val_accuracy"] for row in history)

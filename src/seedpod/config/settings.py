@@ -51,6 +51,7 @@ HARMLESS = frozenset(
         "report",
         "tensorboard",
         "mlflow_tracking_uri",
+        "web_port",
         "run_name",
         "results_dir",
         "cache_dir",
@@ -66,13 +67,12 @@ _MAX_WORKERS = 512
 _WEEK = 7 * 24 * 3600  # seconds; RunPod's longest executionTimeout
 
 _ACTIVATIONS = tuple(Option(name) for name in ("relu", "leaky_relu", "swish", "gelu"))
-_WEB = "the web dashboard"
 _DASHBOARDS = (
     Option("auto", also=("true", "yes", "on", "1")),
     Option("live"),
     Option("plain"),
     Option("none", also=("false", "no", "off", "0")),
-    Option("web", awaits=_WEB),
+    Option("web"),
 )
 _FINAL_MODELS = (Option("retrain"), Option("best"), Option("none", also=("false", "no", "off")))
 _EXPORTS = tuple(Option(name) for name in ("onnx", "savedmodel", "tflite"))
@@ -234,7 +234,14 @@ class OptimizationConfig:
         metadata=about(
             SCREEN,
             Choice(_DASHBOARDS),
-            "how a search is shown; auto is live on a terminal that can show it; enable_dashboard=false is none",
+            "how a search is shown; auto is live on a terminal that can show it, web is auto and a page for a browser "
+            "beside it; enable_dashboard=false is none",
+        ),
+    )
+    web_port: int = field(
+        default=0,
+        metadata=about(
+            SCREEN, Whole(0, 65535), "the page's port with dashboard=web; 0 keeps the run's own, or takes a free one"
         ),
     )
     final_model: str = field(

@@ -155,8 +155,8 @@ def laid_out(head: str, parts: Sequence[str], width: int, most: int) -> list[str
 
 def params_line(params: Mapping[str, ParamValue]) -> str:
     """The hyperparameters of a trial, shortened to what one compares."""
-    filters = "-".join(str(params[f"filters_{i}"]) for i in range(int(params.get("conv_layers", 0))))
-    dense = "-".join(str(params[f"dense_units_{i}"]) for i in range(int(params.get("dense_layers", 0))))
+    filters = _sizes(params, "filters", "conv_layers")
+    dense = _sizes(params, "dense_units", "dense_layers")
     words = [
         f"conv {filters}" if filters else "",
         f"k{params['kernel_size']}" if "kernel_size" in params else "",
@@ -209,6 +209,12 @@ def duration(seconds: float) -> str:
 def one_line(text: str) -> str:
     """The text without line ends and control characters: a library's message must not move the cursor."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def _sizes(params: Mapping[str, ParamValue], name: str, layers: str) -> str:
+    """The sizes of a network's layers of one kind, as far as the parameters name them."""
+    numbered = (f"{name}_{layer}" for layer in range(int(params.get(layers, 0))))
+    return "-".join(str(params[each]) for each in numbered if each in params)
 
 
 def _shown(value: ParamValue) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,7 @@ class ModelOptimizer:
         self._board = TrialBoard(config.trials, self._began)
         self._ending = Ending()
         self._price = price_of(config)
+        self._study: SearchStudy | None = None  # once trials run
 
     def run(self) -> Summary:
         """Run the whole search, once, or what is left of it; its files are written when this returns or raises.
@@ -162,6 +164,13 @@ class ModelOptimizer:
         """End the search in order: no new trials, running ones cancelled, results saved. Safe from any thread."""
         self._ending.stop(reason)
 
+    def importances(self) -> Mapping[str, float]:
+        """Share of each hyperparameter in the value so far, largest first; empty where that is not known.
+
+        Safe from any thread while the search runs; takes the longer the more trials there are.
+        """
+        return {} if self._study is None else importances(self._study, so_far=True)
+
     @property
     def stopped(self) -> str:
         """Why the search was stopped; empty where it was not."""
@@ -219,6 +228,7 @@ class ModelOptimizer:
         aggregator = self._aggregator_for(backend)
         reporter = self._reporter_for(backend, folder, aggregator)
         self._ending.will_stop(study, reporter)
+        self._study = study
         runner = TrialRunner(
             plan=plan,
             study=study,

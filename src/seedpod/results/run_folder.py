@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 UNFINISHED = ".unfinished."
 """How the names of models begin that are being written."""
 _OWNER = ".owner.json"
+_WEB = ".web.json"  # of dashboard.web.address
 
 
 class RunFolder:
@@ -184,7 +185,8 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what a kill in the middle of a write has left; the files themselves are whole."""
-        for name in ("config.yaml", "best.yaml", "summary.json", "final.json", "model_card.md", "report.html", _OWNER):
+        texts = ("config.yaml", "best.yaml", "summary.json", "final.json", "model_card.md", "report.html", _OWNER, _WEB)
+        for name in texts:
             for left in self.path.glob(f".{name}.*"):
                 left.unlink(missing_ok=True)
         for left in (*(self.path / "trials").glob(".*.json.*"), *self.path.glob(f"{UNFINISHED}*")):

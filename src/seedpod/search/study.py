@@ -357,10 +357,14 @@ def stop_waiting(study: SearchStudy) -> None:
         study.sampler.stop()
 
 
-def importances(study: Study) -> dict[str, float]:
+def importances(study: Study, *, so_far: bool = False) -> dict[str, float]:
     """How much each hyperparameter decided the value, largest first; shares of 1.
 
     Empty where too few trials are complete, or they all have the same value.
+
+    Args:
+        study: From ``open_study``.
+        so_far: Whether the search goes on, so that nothing needs to be said where they cannot be known yet.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < MOST_IMPORTANCE_TRIALS or len({trial.value for trial in complete}) == 1:
@@ -370,7 +374,7 @@ def importances(study: Study) -> dict[str, float]:
             warnings.simplefilter("ignore", UserWarning)  # that few trials say little; the summary says how many
             found = optuna.importance.get_param_importances(study)
     except (ValueError, RuntimeError) as error:
-        log.warning("importances are not known: %s", error)
+        log.log(logging.DEBUG if so_far else logging.WARNING, "importances are not known: %s", error)
         return {}
     return {name: float(share) for name, share in found.items()}
 
