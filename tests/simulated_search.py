@@ -115,7 +115,7 @@ def _reporting(board: TrialBoard, told: TrialProgress, at: float) -> Callable[[]
 
 def _course(world: World, number: int, chance: random.Random, *, cold: bool) -> _Course:
     layers, epochs = chance.randint(1, 3), chance.randint(5, 10)
-    params = {"conv_layers": layers, "kernel_size": chance.choice([3, 5]), "epochs": epochs}
+    params = {"conv_blocks": layers, "kernel_size": chance.choice([3, 5]), "epochs": epochs}
     params |= {f"filters_{layer}": 8 * chance.randint(1, 4 if layer == 0 else 8) for layer in range(layers)}
     work = sum(
         params["kernel_size"] ** 2 * (params[f"filters_{i - 1}"] if i else 1) * params[f"filters_{i}"] / 4**i

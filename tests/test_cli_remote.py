@@ -56,7 +56,8 @@ def most_at_once(trials: list[dict[str, Any]]) -> int:
     ran = [record["run"]["queue_seconds"] + record["run"]["execution_seconds"] for record in trials]
     ends = [_seconds(record["times"]["started_at"]) + seconds for record, seconds in zip(trials, ran, strict=True)]
     begins = [end - r["times"]["training_seconds"] + 0.3 for end, r in zip(ends, trials, strict=True)]
-    return max(sum(begin <= each < end for begin, end in zip(begins, ends, strict=True)) for each in begins)
+    running = [[begin <= each < end for begin, end in zip(begins, ends, strict=True)] for each in begins]
+    return max(map(sum, running))
 
 
 def _seconds(moment: str) -> float:

@@ -185,10 +185,10 @@ def test_training_that_fails_is_exit_code_4(again: Path) -> None:
     before = (again / "model.keras").read_bytes()
     best = max(records(again), key=lambda r: r["value"])
     path = again / "trials" / f"{best['number']:04d}.json"
-    path.write_text(json.dumps({**best, "params": {**best["params"], "conv_layers": 4}}), "utf-8")
+    path.write_text(json.dumps({**best, "params": {**best["params"], "conv_blocks": 9}}), "utf-8")
     done = run("final", "run=r", "final_model=retrain", cwd=again.parents[1])
     assert done.returncode == 4
-    assert "the final model could not be made: hyperparameter conv_layers = 4" in done.stderr
+    assert "the final model could not be made: hyperparameter conv_blocks = 9" in done.stderr
     assert (again / "model.keras").read_bytes() == before
     assert not list(again.glob(".unfinished*"))
 

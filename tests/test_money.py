@@ -269,5 +269,5 @@ def test_wheel_holds_the_prices() -> None:
     """The build puts the table beside the module that reads it, so that an installed package finds it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert included == {"configs/gpu_prices.yaml": "seedpod/gpu_prices.yaml"}
+    assert included["configs/gpu_prices.yaml"] == "seedpod/gpu_prices.yaml"
     assert (ROOT / "configs" / "gpu_prices.yaml").is_file()

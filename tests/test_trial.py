@@ -7,7 +7,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,13 +14,16 @@ from hypothesis import strategies as st
 import samples
 from seedpod.config import OptimizationConfig
 from seedpod.errors import Cause, ContractMismatch, TrainingError
-from seedpod.search.sampler import make_sampler
-from seedpod.search.space import SearchSpace
+from seedpod.search.space import Images, SearchSpace
+from seedpod.search.space_file import SHIPPED, read_definition
+from seedpod.search.values import Span, Values, rounded
 from seedpod.trial import (
     OBJECTIVES,
     SCHEMA,
+    ParamValue,
     Status,
     TrialProgress,
+    TrialRequest,
     TrialResult,
     TrialSpec,
     WorkerReport,
@@ -259,7 +261,7 @@ CHANGES: dict[str, Any] = {
     "number": 4,
     "dataset": "mnist",
     "fingerprint": "ff",
-    "params": {**samples.SPEC.params, "conv_layers": 3},
+    "params": {**samples.SPEC.params, "conv_blocks": 3},
     "seed": 46,
     "split_seed": 43,
     "objective": "val_loss",
@@ -279,7 +281,7 @@ def test_every_field_is_in_the_uid(name: str) -> None:
 
 def test_uid_is_what_it_was() -> None:
     """The uid of a given spec never changes between versions of one schema: resumed runs rely on it."""
-    assert samples.SPEC.uid == "c21b9703cd3df6bc"
+    assert samples.SPEC.uid == "0edfe6d7665f80b8"
 
 
 def test_canonical_json_has_no_nan() -> None:
@@ -317,17 +319,25 @@ def test_report_of_a_worker_comes_back(gpu: str) -> None:
         WorkerReport.from_wire({**older, "gpu": 7})
 
 
-def test_largest_request_is_small() -> None:
-    """The longest request that our own search space can make is under 1 KB."""
-    space = SearchSpace((224, 224, 3), 10**6, (1, 1000))
-    study = optuna.create_study(sampler=make_sampler("random", 1, 1, None))
-    largest = max((space.suggest(study.ask()) for _ in range(200)), key=lambda params: len(canonical_json(params)))
-    config = OptimizationConfig()
+def longest(values: Values) -> tuple[ParamValue, ...]:
+    """Some values among which is one with the longest text."""
+    if values.points is not None:
+        return values.points
+    assert isinstance(values, Span)
+    return tuple(rounded(values.low + (values.high - values.low) * share) for share in (0, 0.1234567, 0.00123456, 1))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_largest_request_is_small(name: str) -> None:
+    """The longest request that a search space of ours can make is under 1 KB."""
+    config = OptimizationConfig(search_space=name)
+    space = SearchSpace(read_definition(config), Images((224, 224, 3), 10**6, (1, 1000), mirrored=True))
+    largest = space.walk(lambda _, values: max(longest(values), key=lambda value: len(canonical_json(value))))
     spec = TrialSpec(
         number=99_999,
         dataset=f"{Path('a' * 60).stem}-0123456789ab",
         fingerprint="f" * 16,
-        params={**largest, "learning_rate": 0.00012345678901234567, "dropout": 0.12345678901234567},
+        params=largest,
         seed=2**32 - 1,
         split_seed=2**32 - 1,
         objective="inference_latency",
@@ -337,4 +347,4 @@ def test_largest_request_is_small() -> None:
         max_parameters=10**12,
         max_seconds=config.max_training_time_minutes + 604_800.123456,
     )
-    assert len(canonical_json(spec.to_wire())) < 1000
+    assert len(canonical_json(TrialRequest(spec, 1000, 604_800.123456).to_wire())) < 1000

@@ -137,6 +137,12 @@ class TrialBoard:
         self._started_at = started_at
         self._guarded = Guarded(_State())
 
+    def limit(self, total: int | None) -> None:
+        """There are no more trials to run than this; None is no limit."""
+        with self._guarded.locked() as state:
+            state.version += 1
+            self._total = self._total if total is None else min(self._total, total)
+
     def start(self, spec: TrialSpec, now: float) -> None:
         """A trial begins."""
         with self._guarded.locked() as state:

@@ -48,7 +48,8 @@ class Summary:
 
     Attributes:
         run: The run's name.
-        outcome: ``done``; ``timeout``; ``max_cost``; ``interrupted``; ``error``, where results could not be written; or
+        outcome: ``done``; ``exhausted``, where the space has no
+            more points; ``timeout``; ``max_cost``; ``interrupted``; ``error``, where results could not be written; or
             ``bug``.
         trials: How many trials ended in each way.
         total: Trials that were asked for.

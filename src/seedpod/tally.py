@@ -155,14 +155,16 @@ def times_of(spec: TrialSpec, result: TrialResult, took: float, training_at: flo
 def cost_level(params: Mapping[str, ParamValue]) -> float:
     """How much an epoch of such a network costs, as log2 of the multiplications of its convolutions for a pixel.
 
-    Every convolution is followed by a pooling, so that each layer sees a quarter of the pixels of the one before it. 0
-    for parameters of another search space: all its trials then count as alike.
+    Every block halves the image: behind its convolutions, or strided in the first of them. 0 for parameters of another
+    search space: all its trials then count as alike.
     """
     side, channels, work = int(_number(params.get("kernel_size"))), 1.0, 0.0
-    for layer in range(int(_number(params.get("conv_layers")))):
-        filters = _number(params.get(f"filters_{layer}"))
-        work += side * side * channels * filters / 4.0**layer
-        channels = filters
+    strided = params.get("pooling") == "strided"
+    for block in range(int(_number(params.get("conv_blocks")))):
+        filters = _number(params.get(f"filters_{block}"))
+        for _ in range(int(_number(params.get("convs_per_block"))) or 1):
+            work += side * side * channels * filters / 4.0 ** (block + strided)
+            channels = filters
     return math.log2(work) if work > 0 else 0.0
 
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Protocol, Self
 
 from seedpod.errors import Cause, ContractMismatch, TrainingError, TrialError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the wire form. Raise it with every change that an older reader would misread."""
 
 OBJECTIVES = ("val_accuracy",)

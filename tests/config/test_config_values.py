@@ -236,7 +236,7 @@ def test_more_workers_than_lag(arguments: list[str], workers: str) -> None:
     load([*arguments, "reproducible=false"], {})
 
 
-@pytest.mark.parametrize("name", ["mode", "optimize_for", "sampler"])
+@pytest.mark.parametrize("name", ["mode", "optimize_for"])
 def test_awaiting_options(name: str) -> None:
     """A word that can be chosen only later is refused with that reason, and taken once ``awaits`` is removed."""
     kind: Any = named(name).kind

@@ -189,7 +189,7 @@ def test_words_of_others_stay_words(browser: Browser, tmp_path: Path) -> None:
 
 def test_ten_thousand_trials(browser: Browser, tmp_path: Path) -> None:
     """With 10 000 earlier trials the page has a hundred rows, says of how many, and a new trial appears as ever."""
-    params = {"conv_layers": 2, "learning_rate": 0.001, "activation": "relu", "dropout": 0.25}
+    params = {"conv_blocks": 2, "learning_rate": 0.001, "activation": "relu", "dropout": 0.25}
     earlier = [
         FinishedTrial(
             samples.spec(number, params={**params, "learning_rate": 1e-4 * (1 + number % 97)}),

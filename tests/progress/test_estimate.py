@@ -164,8 +164,8 @@ def test_cold_start_is_not_expected_again() -> None:
 
 def test_parameters_tell_before_the_first_epoch() -> None:
     """A trial that has reported nothing is expected to take what networks of its cost took."""
-    small = {"conv_layers": 1, "kernel_size": 3, "filters_0": 8}
-    large = {"conv_layers": 2, "kernel_size": 5, "filters_0": 32, "filters_1": 64}
+    small = {"conv_blocks": 1, "kernel_size": 3, "filters_0": 8}
+    large = {"conv_blocks": 2, "kernel_size": 5, "filters_0": 32, "filters_1": 64}
     board = TrialBoard(8, 0.0)
     for number in range(6):
         params, seconds = (large, 40.0) if number % 2 else (small, 4.0)

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from seedpod.config.kinds import Choice, Number, Option, Several, Truth, Whole
+from seedpod.config.kinds import Assignments, Choice, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
 from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text, TrackingUri
 from seedpod.config.wording import Refused, complaint, located
@@ -24,13 +24,17 @@ SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, RESULT, FILES = (
 
 # What settings and options wait for. Removing an `awaits=` below opens that setting, and nothing else is needed.
 _MORE_OBJECTIVES = "objectives other than val_accuracy"
-_MORE_SAMPLERS = "samplers other than tpe and random"
 _HEALTH = "the health of trained networks as part of the search"
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 HARMLESS = frozenset(
     {
         "trials",
+        # Of these it is the content that decides, not the path: the study holds a run to it.
+        "search_space",
+        "fix",
+        "space",
+        "enqueue",
         "timeout_hours",
         "max_failures",
         "trial_retries",
@@ -87,15 +91,7 @@ _OPTIMIZE_FOR = (
     Option("model_size", awaits=_MORE_OBJECTIVES),
     Option("training_time", awaits=_MORE_OBJECTIVES),
 )
-_SAMPLERS = (
-    Option("tpe"),
-    Option("random"),
-    Option("gp", awaits=_MORE_SAMPLERS),
-    Option("cmaes", awaits=_MORE_SAMPLERS),
-    Option("grid", awaits=_MORE_SAMPLERS),
-    Option("nsga2", awaits=_MORE_SAMPLERS),
-    Option("qmc", awaits=_MORE_SAMPLERS),
-)
+_SAMPLERS = tuple(Option(name) for name in ("tpe", "random", "gp", "cmaes", "grid", "nsga2", "qmc"))
 _PRUNERS = tuple(Option(name) for name in ("hyperband", "asha", "median", "patient", "none"))
 
 
@@ -123,7 +119,37 @@ class OptimizationConfig:
     )
     startup_trials: int = field(
         default=10,
-        metadata=about(SEARCH, Whole(1, MAX_TRIALS, "trials"), "random trials before tpe starts to learn from them"),
+        metadata=about(
+            SEARCH,
+            Whole(1, MAX_TRIALS, "trials"),
+            "random trials before the sampler starts to learn from them; nsga2's generation",
+        ),
+    )
+    search_space: str = field(
+        default="default",
+        metadata=about(SEARCH, Text(), "what is searched: small, default, wide or a file, see docs/search_spaces.md"),
+    )
+    fix: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            SEARCH, Assignments("activation=relu"), "hyperparameters that are not searched; here fix.activation=relu"
+        ),
+    )
+    space: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            SEARCH,
+            Assignments("learning_rate=1e-4..1e-2"),
+            "other values to search; here space.learning_rate=1e-4..1e-2 or space.optimizer=adam,sgd",
+        ),
+    )
+    enqueue: str = field(
+        default="",
+        metadata=about(
+            SEARCH,
+            Text(),
+            "hyperparameters to try first: a file with a list of sets, or an earlier run or its best.yaml",
+        ),
     )
     reproducible: bool = field(
         default=True,

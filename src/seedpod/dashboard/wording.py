@@ -14,8 +14,10 @@ from seedpod.trial import ParamValue, Status
 
 OBJECTIVES = {"val_accuracy": "validation accuracy"}
 MOST_IMPORTANCES = 5
+_NORMALIZATIONS = {"batch": "bn", "layer": "ln"}
 _OUTCOMES = {
     "done": "Done",
+    "exhausted": "The search space is exhausted: done",
     "timeout": "Stopped at timeout_hours",
     "max_cost": "Stopped by max_cost",
     "error": "Stopped by an error",
@@ -155,16 +157,20 @@ def laid_out(head: str, parts: Sequence[str], width: int, most: int) -> list[str
 
 def params_line(params: Mapping[str, ParamValue]) -> str:
     """The hyperparameters of a trial, shortened to what one compares."""
-    filters = _sizes(params, "filters", "conv_layers")
+    filters = _sizes(params, "filters", "conv_blocks")
     dense = _sizes(params, "dense_units", "dense_layers")
+    convs = int(params.get("convs_per_block", 1))
     words = [
-        f"conv {filters}" if filters else "",
+        f"conv {filters}" + (f" x{convs}" if convs > 1 else "") if filters else "",
         f"k{params['kernel_size']}" if "kernel_size" in params else "",
         f"dense {dense}" if dense else "",
         str(params.get("activation", "")),
-        "bn" if params.get("batch_norm") else "",
+        _NORMALIZATIONS.get(str(params.get("normalization", "")), ""),
+        "residual" if params.get("residual") else "",
+        str(params["pooling"]) if "pooling" in params else "",
         str(params.get("optimizer", "")),
         f"lr {float(params['learning_rate']):.1e}" if "learning_rate" in params else "",
+        str(params["schedule"]) if "schedule" in params else "",
         f"batch {params['batch_size']}" if "batch_size" in params else "",
     ]
     return " ".join(word for word in words if word)

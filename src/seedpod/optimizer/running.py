@@ -22,12 +22,13 @@ from seedpod.events import Plan
 from seedpod.guarded import Guarded
 from seedpod.money import Prices
 from seedpod.optimizer.ending import Ending
-from seedpod.optimizer.plans import space_of, spec_of
+from seedpod.optimizer.plans import spec_of
 from seedpod.progress import ConcurrentProgressAggregator
 from seedpod.remote.view import LateJob
 from seedpod.reporting import Reporter
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.judging import Judge
+from seedpod.search.proposals import Proposals
 from seedpod.search.study import SearchStudy, Trial, suggest
 from seedpod.tally import billed_seconds
 from seedpod.trial import ParamValue, Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, check_value
@@ -40,6 +41,7 @@ class TrialRunner:
 
     Args:
         plan: What the search does.
+        proposals: What its trials try.
         study: Knows which trials are ours.
         backend: Where its trials run.
         folder: Where their records go.
@@ -56,6 +58,7 @@ class TrialRunner:
         self,
         *,
         plan: Plan,
+        proposals: Proposals,
         study: SearchStudy,
         backend: TrialBackend,
         folder: RunFolder,
@@ -69,7 +72,7 @@ class TrialRunner:
     ) -> None:
         self._config = plan.config
         self._data = plan.data
-        self._space = space_of(plan)
+        self._proposals = proposals
         self._study = study
         self._backend = backend
         self._folder = folder
@@ -85,7 +88,7 @@ class TrialRunner:
     def objective(self, trial: Trial) -> float:
         """Run one trial of the study and return its value; see ``search.study.optimize`` for what it raises."""
         self._check_going()
-        spec = spec_of(self._config, trial.number, suggest(self._space, trial), self._data)
+        spec = spec_of(self._config, trial.number, suggest(self._proposals, trial), self._data)
         return self._run(spec, Judge(trial))
 
     def check_failures(self) -> None:

@@ -144,6 +144,7 @@ def _told(facts: Facts) -> str:
         "done": "It ran to its end.",
         "timeout": "It was ended by timeout_hours.",
         "max_cost": "It was ended by max_cost.",
+        "exhausted": "It ended when its space was used up.",
         "interrupted": "It was interrupted.",
     }.get(str(facts.summary["outcome"]), f"It ended by: {facts.summary['outcome']}.")
     model = "" if facts.final is None else f" The final model is trial {facts.final['trial']}'s, in model.keras."

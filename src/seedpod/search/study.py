@@ -20,8 +20,8 @@ from seedpod.guarded import Guarded
 from seedpod.search.asking import OWNER, NothingLeft, Places, SearchStudy, SharedStudy
 from seedpod.search.attempts import cover_void, void_reports
 from seedpod.search.lease import LeaseRules, keeping
+from seedpod.search.proposals import Proposals
 from seedpod.search.sampler import LaggedSampler
-from seedpod.search.space import SearchSpace
 from seedpod.search.storage import close_storage, explained, open_storage
 from seedpod.trial import ParamValue, Status
 
@@ -182,14 +182,9 @@ def left_to_run(study: Study, total: int) -> int:
     return max(0, total - ended)
 
 
-def suggest(space: SearchSpace, trial: Trial) -> dict[str, ParamValue]:
-    """Ask for a trial's hyperparameters, and let the trials after it know that they are determined.
-
-    Trial 0 is what one would try without a search: so none ends worse than that, and the others learn from it.
-    """
-    if trial.number == 0:
-        trial._fixed_params = space.sensible()  # noqa: SLF001 - as Optuna's enqueue_trial has it, for a trial that exists
-    params = space.suggest(trial)
+def suggest(proposals: Proposals, trial: Trial) -> dict[str, ParamValue]:
+    """Ask for a trial's hyperparameters, and let the trials after it know that they are determined."""
+    params = proposals.suggest(trial)
     if isinstance(trial.study.sampler, LaggedSampler):
         trial.study.sampler.determined(trial)
     return params
