@@ -250,7 +250,8 @@ def test_no_trainer_outlives_the_search(tmp_path: Path, digits_cache: Path, sign
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
     ) as search:
-        assert eventually((tmp_path / "results" / "r" / "trials" / "0000.json").exists)
+        events = tmp_path / "results" / "r" / "events.jsonl"
+        assert eventually(lambda: events.exists() and '"trial_progress"' in events.read_text("utf-8"))
         children = trainers(search.pid)
         for number in signals:
             search.send_signal(number)

@@ -95,7 +95,7 @@ def base_spec(digits_cache: Path) -> TrialSpec:
         objectives=("val_accuracy",),
         max_epochs=1,
         min_epochs=1,
-        validation_split=0.8,
+        validation_split=0.5,
         max_parameters=1_000_000,
         max_seconds=0.0,
     )

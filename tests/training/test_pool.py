@@ -31,7 +31,7 @@ def spec(number: int = 0, *, max_seconds: float = 0.0, **params: ParamValue) -> 
     return TrialSpec(
         number=number,
         dataset="digits",
-        fingerprint="f",
+        fingerprint="f" * 16,
         params=params,
         seed=42 + number,
         split_seed=42,
