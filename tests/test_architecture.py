@@ -23,7 +23,7 @@ ROWS = (
     ("training", "remote", "board", "config"),
     ("tally",),
     ("trial", "clock"),
-    ("objectives",),
+    ("objectives", "health"),
     ("errors", "guarded"),
     ("__init__",),
 )

@@ -14,9 +14,10 @@ from enum import StrEnum
 from typing import Any, NoReturn, Protocol, Self
 
 from seedpod.errors import Cause, ContractMismatch, TrainingError, TrialError
+from seedpod.health import Health
 from seedpod.objectives import OBJECTIVES, Objective, checked, objectives_of
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the wire form. Raise it with every change that an older reader would misread."""
 
 MOST_FOLDS = 20
@@ -296,6 +297,7 @@ class TrialResult:
         run: Where it ran: worker, job, seconds in the queue and executing. Decides no number of the above.
         error: Why it failed, or was ended as hopeless; None unless failed or pruned.
         further: The other objectives of its spec, in their order, of the same epoch.
+        health: How healthy the network was that training ended with; None unless complete.
     """
 
     number: int
@@ -314,6 +316,7 @@ class TrialResult:
     run: Mapping[str, ParamValue] = field(default_factory=dict)
     error: TrialFailure | None = None
     further: tuple[float, ...] = ()
+    health: Health | None = None
 
     def __post_init__(self) -> None:
         if self.status is Status.COMPLETE:
@@ -339,9 +342,12 @@ class TrialResult:
                 history=tuple(finite(row) for row in self.history),
                 environment=dict(self.environment),
                 run=dict(self.run),
+                health=None,
             ),
         )
-        return {"schema": SCHEMA, **data, "history": list(data["history"]), "further": list(data["further"])}
+        health = None if self.health is None else self.health.to_plain()
+        lists = {"history": list(data["history"]), "further": list(data["further"])}
+        return {"schema": SCHEMA, **data, **lists, "health": health}
 
     @classmethod
     def from_wire(cls, data: object) -> Self:
@@ -370,6 +376,7 @@ class TrialResult:
             attempts=read.integer("attempts", low=1),
             run=read.params("run"),
             error=read.failure("error"),
+            health=read.health("health", none=status is not Status.COMPLETE),
         )
         read.finish()
         return result
@@ -523,6 +530,15 @@ class _Reader:
         if not isinstance(value, dict) or value.get("cause") not in list(Cause):
             self._refuse(name, value, "null, or an object with a known cause")
         return TrialFailure(Cause(value["cause"]), str(value.get("message", "")), str(value.get("detail", "")))
+
+    def health(self, name: str, *, none: bool) -> Health | None:
+        value = self.null(name) if none else self.anything(name)
+        if value is None:
+            return None
+        try:
+            return Health.from_plain(value)
+        except (KeyError, TypeError, ValueError):
+            self._refuse(name, value, "null, or the health of a network")
 
     def finish(self) -> None:
         if self._data:

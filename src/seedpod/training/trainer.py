@@ -11,9 +11,12 @@ import keras
 import numpy as np
 
 from seedpod.errors import Cause, DatasetError, TrainingError
+from seedpod.health import Health, mean_health
 from seedpod.training.datasets import Dataset, attach, folds, split
+from seedpod.training.health import health_of
 from seedpod.training.judge import Judge, seed_of
 from seedpod.training.model_builder import build_model, compile_model, read_batch_size
+from seedpod.training.probe import StepWatch, look, probe_rows
 from seedpod.training.scoring import score
 from seedpod.training.sizing import check_size, count_parameters, latency, megabytes
 from seedpod.trial import ParamValue, Report, TrialResult, TrialSpec
@@ -52,25 +55,38 @@ class Trainer:
 
     def _train(self, spec: TrialSpec, dataset: Dataset, report: Report, check: Callable[[], None]) -> TrialResult:
         judge = Judge(spec, report, check)
+        found: list[Health] = []
+        examining = 0.0
         for fold, (train, validation) in enumerate(_folds(spec, dataset)):
             if fold:
                 _forget()
             judge.begin_fold()
+            steps = StepWatch()
             model = fit_model(
                 spec,
                 dataset,
                 train,
-                [_Watch(judge, dataset, validation)],
+                [steps, _Watch(judge, dataset, validation)],
                 seed=seed_of(spec, fold),
                 device=str(self._environment["device"]),
             )
             if judge.hopeless:
                 break
+            began = judge.seconds
+            layers = look(model, *_probe(spec, dataset, validation), steps.ratios)
+            found.append(health_of(layers, judge.fold_history, len(dataset.info.class_names)))
+            examining += judge.seconds - began
         seconds = judge.seconds
-        known = {"training_time": seconds, "model_size": megabytes(model)}
+        known = {"training_time": seconds - examining, "model_size": megabytes(model)}
         if "inference_latency" in spec.objectives and not judge.hopeless:
             known["inference_latency"] = latency(model, dataset.x_train[:1], judge.between_batches)
-        return judge.result(known, parameters=count_parameters(model), environment=self._environment, seconds=seconds)
+        return judge.result(
+            known,
+            health=None if judge.hopeless else mean_health(found),
+            parameters=count_parameters(model),
+            environment=self._environment,
+            seconds=seconds,
+        )
 
 
 def fit_model(
@@ -201,6 +217,12 @@ def _folds(spec: TrialSpec, dataset: Dataset) -> list[tuple[np.ndarray, np.ndarr
         return folds(dataset.y_train, spec.cv_folds, spec.split_seed)
     except DatasetError as error:
         raise TrainingError(str(error), cause=Cause.DATA) from error
+
+
+def _probe(spec: TrialSpec, dataset: Dataset, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The validation images, (n, h, w, c), and labels, (n,), by which a network's health is examined."""
+    rows = probe_rows(validation, spec.split_seed)
+    return dataset.x_train[rows], dataset.y_train[rows]
 
 
 @contextmanager
