@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from seedpod.backends.runpod import RunPodBackend
 from seedpod.clock import SystemClock
@@ -24,6 +25,7 @@ from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.remote.client import EndpointClient
 from seedpod.remote.gate import Gate
 from seedpod.remote.secret import Secret
+from seedpod.training.datasets import prepare
 from seedpod.trial import TrialRequest, TrialSpec
 
 HERE = Path(__file__).resolve().parent
@@ -49,11 +51,11 @@ def spec(number: int, seconds: float) -> TrialSpec:
 
 
 def ours(endpoint: EmbeddedEndpoint, trials: int, seconds: float, workers: int) -> float:
-    """Seconds for all trials through RunPodBackend, one thread a trial in flight, as Optuna's n_jobs has it."""
-    client = EndpointClient(endpoint.url, endpoint.endpoint_id, Secret(endpoint.key), workers)
+    """Seconds for all trials through RunPodBackend, in a search's threads: one a place, and one that waits for it."""
+    client = EndpointClient(endpoint.url, endpoint.endpoint_id, Secret(endpoint.key), 2 * workers)
     backend = RunPodBackend(Gate(client, SystemClock(), random.Random()), most_at_once=workers)
     began = time.monotonic()
-    with ThreadPoolExecutor(workers) as threads:
+    with ThreadPoolExecutor(2 * workers) as threads:
         results = list(threads.map(lambda n: backend.run(spec(n, seconds), lambda _: None), range(trials)))
     took = time.monotonic() - began
     backend.close()
@@ -83,9 +85,12 @@ def bare_sdk(endpoint: EmbeddedEndpoint, trials: int, seconds: float, workers: i
 def measure(trials: int, seconds: float, workers: int, how: Callable[..., float]) -> dict[str, float]:
     """One row: a fresh endpoint, warm workers, then the clock."""
     environment = {"SEEDPOD_TRAINER": "fixed_time_trainer:make", "PYTHONPATH": str(HERE)}
-    with EmbeddedEndpoint(workers=workers, environment=environment) as endpoint:
-        endpoint.wait_for_workers(workers, timeout=300)
-        took = how(endpoint, trials, seconds, workers)
+    with TemporaryDirectory() as cache_dir:
+        prepare("digits", Path(cache_dir))  # as the image has it
+        environment["SEEDPOD_CACHE_DIR"] = cache_dir
+        with EmbeddedEndpoint(workers=workers, environment=environment) as endpoint:
+            endpoint.wait_for_workers(workers, timeout=300)
+            took = how(endpoint, trials, seconds, workers)
     floor = math.ceil(trials / workers) * seconds
     return {"workers": workers, "floor_s": floor, "took_s": round(took, 2), "efficiency": round(floor / took, 4)}
 

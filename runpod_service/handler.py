@@ -12,7 +12,6 @@ import itertools
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -52,9 +51,6 @@ WARM_UP_SECONDS = 600.0
 
 KILL_GRACE = 0.5
 """Seconds that a cancelled trial has to stop between batches, which keeps its process warm, before it is killed."""
-
-DATASET_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-"""What a data set may be called; never a path."""
 
 FRAMES = 6
 """Frames of a traceback that an error text carries."""
@@ -216,7 +212,7 @@ async def handler(job: dict[str, Any]) -> Wire:
     if asked == probe_wire():
         return {"probe": worker().report().to_wire()}
     try:
-        request = _request(asked)
+        request = TrialRequest.from_wire(asked)
     except ContractMismatch as error:
         return _answer(TrialResult.ended(0, Status.FAILED, error, backend="runpod"))
     return _answer(await start_training(job, request))
@@ -228,14 +224,16 @@ async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialRes
     Raises:
         asyncio.CancelledError: The endpoint cancelled the job; its process is being ended.
     """
+    values: list[float | None] = []
 
     def send(progress: TrialProgress) -> None:
+        values[:] = progress.values
         # The last epoch's progress would race with the result, and a progress that comes after it undoes it.
         if progress.epoch < progress.max_epochs:
             runpod.serverless.progress_update(job, progress.to_wire())
 
     place = _Place(job)
-    number = request.spec.number
+    spec = request.spec
     try:
         result = await worker().train(request, send, place.spare)
     except TrialCancelled as error:
@@ -243,7 +241,9 @@ async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialRes
         raise RuntimeError("the worker is shutting down") from error
     except (TrialError, ConfigError) as error:
         failure = error if isinstance(error, TrialError) else TrainingError(str(error), cause=Cause.DATA)
-        result = TrialResult.ended(number, Status.FAILED, failure)
+        # What was not polled in time: a pruner may have ended the trial before it failed.
+        rows = tuple({spec.objectives[0]: value} for value in values)
+        result = TrialResult.ended(spec.number, Status.FAILED, failure, epochs=len(rows), history=rows)
     finally:
         place.close()
     await asyncio.get_running_loop().run_in_executor(None, _drain_progress)
@@ -294,18 +294,6 @@ class _Place:
         self._closed = True
         for timer in self._timers:
             timer.cancel()
-
-
-def _request(data: object) -> TrialRequest:
-    """Read a job's input; raises ContractMismatch naming the field."""
-    request = TrialRequest.from_wire(data)
-    dataset = request.spec.dataset
-    if not DATASET_ID.fullmatch(dataset):
-        raise ContractMismatch(
-            f"request: field 'dataset' is {dataset!r:.80}; it must be the id of a prepared data set: one of "
-            f"{', '.join(NAMES)}, or that of a file brought to the worker."
-        )
-    return request
 
 
 def _answer(result: TrialResult) -> Wire:

@@ -145,6 +145,7 @@ class HandWorker:
 
     def __init__(self, control: Control, acts: Sequence[Act], name: str = "hand") -> None:
         self.name = name
+        self.control = control
         self.client = Client(control)
         self._acts = list(acts)
         self._ended = Guarded([False])

@@ -41,14 +41,15 @@ class StandInTrainer:
         slow = self._longest * (0.3 + 0.7 * value_of(spec)) / epochs
         pause = float(spec.params.get("pause", os.environ.get("SEEDPOD_STAND_IN_PAUSE", slow)))
         last_pause = float(spec.params.get("last_pause", pause))
-        history = []
+        history, curve = [], list[float | None]()
         for epoch in range(1, epochs + 1):
             self._pass_time(last_pause if epoch == epochs else pause, check)
             value = value_of(spec) * epoch / epochs
             loss = math.nan if do == "nan" else math.inf if do == "infinity" else 1 - value
             history.append({"val_accuracy": value, "val_loss": loss})
             told = known(spec, value)[0] if spec.goals[0].each_epoch else None
-            report(TrialProgress(spec.number, epoch, epoch, epochs, told, history[-1], pause * epoch))
+            curve.append(told)
+            report(TrialProgress(spec.number, epoch, epoch, epochs, told, history[-1], pause * epoch, tuple(curve)))
             if do == "hopeless":
                 failure = TrialFailure(Cause.HOPELESS, "it will not get better")
                 return TrialResult(

@@ -28,6 +28,7 @@ TREE = {
     "ContractMismatch": "BackendError",
     "TrialStopped": "SeedpodError",
     "TrialCancelled": "TrialStopped",
+    "TrialSuperseded": "TrialStopped",
     "TrialPruned": "TrialStopped",
 }
 RETRYABLE = {

@@ -46,6 +46,7 @@ def configuration(digits_cache: Path, tmp_path: Path) -> Configure:
             **{
                 "trials": 6,
                 "sampler": "random",
+                "pruner": "none",
                 "min_epochs_per_trial": 1,
                 "max_epochs_per_trial": 2,
                 "run_name": "r",

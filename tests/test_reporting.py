@@ -31,6 +31,7 @@ def runner(tmp_path: Path, digits_cache: Path) -> Run:
             **{
                 "trials": TRIALS,
                 "sampler": "random",
+                "pruner": "none",
                 "max_epochs_per_trial": 4,
                 "run_name": "r",
                 "results_dir": str(tmp_path),

@@ -30,6 +30,7 @@ def configuration(digits_cache: Path, tmp_path: Path) -> Configure:
             **{
                 "trials": 8,
                 "startup_trials": 2,
+                "pruner": "none",
                 "search_lag": 3,
                 "local_workers": 2,
                 "max_epochs_per_trial": 2,

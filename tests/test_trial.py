@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import samples
 from seedpod.config import OptimizationConfig
 from seedpod.errors import Cause, ContractMismatch, TrainingError
+from seedpod.objectives import OBJECTIVES
 from seedpod.search.sampler import make_sampler
 from seedpod.search.space import SearchSpace
 from seedpod.trial import (
@@ -40,17 +41,17 @@ NO_METRICS: list[Any] = [None, [], "x", {"a": "1"}, {"a": True}, {"a": NAN}, {"a
 
 SPEC_REFUSALS: Mapping[str, list[Any]] = {
     "number": NO_COUNT,
-    "dataset": NO_TEXT,
-    "fingerprint": NO_TEXT,
-    "params": NO_PARAMS,
+    "dataset": [*NO_TEXT, "../digits", "/etc/passwd", ".hidden", "a b"],
+    "fingerprint": [*NO_TEXT, "0123456789ABCDEF", "0" * 15, "0" * 17],
+    "params": [*NO_PARAMS, {"a": "x" * 201}, {"x" * 201: 1}, {str(n): n for n in range(101)}],
     "seed": [*NO_COUNT, 2**32],
     "split_seed": [*NO_COUNT, 2**32],
     "objectives": [None, [], "val_accuracy", ["colour"], [None], [[]], ["val_loss", "val_loss"]],
-    "max_epochs": [*NO_COUNT, 0],
-    "min_epochs": [*NO_COUNT, 0],
-    "validation_split": [*NO_NUMBER, 1.5],
-    "max_parameters": [*NO_COUNT, 0],
-    "max_seconds": NO_NUMBER,
+    "max_epochs": [*NO_COUNT, 0, 1001],
+    "min_epochs": [*NO_COUNT, 0, 1001],
+    "validation_split": [*NO_NUMBER, 0, 0.51, 1.5],
+    "max_parameters": [*NO_COUNT, 0, 10**12 + 1],
+    "max_seconds": [*NO_NUMBER, 7 * 24 * 3600 + 1],
     "cv_folds": [*NO_COUNT, 0, MOST_FOLDS + 1],
     "max_model_mb": NO_NUMBER,
     "min_accuracy": [*NO_NUMBER, 1.5],
@@ -62,6 +63,7 @@ PROGRESS_REFUSALS: Mapping[str, list[Any]] = {
     "epoch": NO_COUNT,
     "max_epochs": [*NO_COUNT, 0],
     "value": [x for x in NO_VALUE if x is not None],
+    "values": [None, 0.5, "x", {}, [0.5, "x"], [True], [float("nan")]],
     "metrics": NO_METRICS,
     "seconds": NO_NUMBER,
     "attempt": [*NO_COUNT, 0],
@@ -171,6 +173,12 @@ def test_unknown_field_is_named(sample: Any) -> None:
     """A field that this side does not know is not dropped silently."""
     with pytest.raises(ContractMismatch, match="unknown field 'colour'"):
         type(sample).from_wire({**sample.to_wire(), "colour": "red"})
+
+
+def test_every_objective_that_can_be_asked_for_can_be_trained() -> None:
+    """What the setting offers is what a worker takes: a trial is not refused by the machine that is to train it."""
+    (offered,) = (each.metadata["kind"] for each in fields(OptimizationConfig) if each.name == "optimize_for")
+    assert tuple(option.name for option in offered.options if not option.awaits) == tuple(OBJECTIVES)
 
 
 @EVERY_KIND

@@ -114,7 +114,7 @@ def _remote(
         endpoint.start()
         try:
             address = Address(endpoint.url, endpoint.endpoint_id)
-            gate = connect(address, Secret(endpoint.key), at_once)
+            gate = connect(address, Secret(endpoint.key), 2 * at_once)
             return RunPodBackend(
                 gate,
                 most_at_once=at_once,
@@ -127,10 +127,10 @@ def _remote(
         except BaseException:
             endpoint.close()
             raise
+    address = parse_address(config.runpod_service_endpoint)
     if key is None:
         raise EndpointRefused(NO_KEY)
-    address = parse_address(config.runpod_service_endpoint)
-    gate = connect(address, key, at_once)
+    gate = connect(address, key, 2 * at_once)  # a job that ends and the one that takes its place
     try:
         _say_hello(gate, config, say)
     except BaseException:

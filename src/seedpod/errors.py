@@ -20,6 +20,7 @@
     │       └── ContractMismatch      the two sides speak different schemas: redeploy the image
     └── TrialStopped              asked for from above, no failure
         ├── TrialCancelled        the search is stopping
+        ├── TrialSuperseded       another optimizer of the study has taken it up
         └── TrialPruned           the pruner has seen enough
 
 Messages say what happened, where to look and what to do. Anything else that reaches the top is a bug: the other trials
@@ -80,6 +81,8 @@ class TrialError(SeedpodError):
         """Where it ran, as far as that is known: worker, job, attempt, seconds."""
         self.backend = ""
         """Name of the backend that ran it, where the search's backend is made of several; else empty."""
+        self.values: tuple[float | None, ...] = ()
+        """The objective after each epoch that went before, where the backend's reports may lack some."""
 
 
 class TrainingError(TrialError):
@@ -173,6 +176,10 @@ class TrialStopped(SeedpodError):
 
 class TrialCancelled(TrialStopped):
     """The search is stopping, or somebody cancelled this trial."""
+
+
+class TrialSuperseded(TrialStopped):
+    """Another optimizer of a shared study has taken the trial up: it took this one for dead."""
 
 
 class TrialPruned(TrialStopped):

@@ -9,7 +9,7 @@ from seedpod.clock import Clock
 from seedpod.events import Observer, Plan, Summary
 from seedpod.guarded import Guarded
 from seedpod.progress import AggregatedProgress, ConcurrentProgressAggregator, ProgressCallback, ProgressFeed
-from seedpod.remote.view import EndpointView, OnEndpoint
+from seedpod.remote.view import EndpointView, LateJob, OnEndpoint
 from seedpod.results.event_log import EventLog
 from seedpod.trial import TrialBackend, TrialProgress, TrialSpec
 
@@ -83,6 +83,11 @@ class Reporter:
         self._events.trial_finished(trial.ended_at, trial)
         self._mark()
         self._tell("finished", trial, self._board.snapshot())
+
+    def late(self, job: LateJob, cost: float) -> None:
+        """A job has ended after its trial; ``cost`` in USD comes on top of the trial's."""
+        self._events.job_late(self._clock.now(), job, cost)
+        self._mark()
 
     def stopping(self, reason: str) -> None:
         """No new trial starts any more."""

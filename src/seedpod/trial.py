@@ -7,8 +7,10 @@ what it would have been.
 import hashlib
 import json
 import math
+import re
+import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NoReturn, Protocol, Self
@@ -22,6 +24,10 @@ SCHEMA = 3
 
 MOST_FOLDS = 20
 """Folds of a cross-validation at most."""
+_DATASET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")  # never a path
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+_MOST_PARAMS = 100  # hyperparameters of one trial
+_LONGEST_TEXT = 200  # characters
 
 ParamValue = bool | int | float | str
 Wire = dict[str, Any]
@@ -91,6 +97,29 @@ class TrialSpec:
         """16 hex digits: the SHA-256 of the wire form. Equal specs have equal uids, in any run and on any machine."""
         return hashlib.sha256(canonical_json(self.to_wire()).encode()).hexdigest()[:16]
 
+    def curve(
+        self, history: Sequence[Mapping[str, float | None]], *, fold_ended: bool = True
+    ) -> tuple[float | None, ...]:
+        """The first objective as it is told after each epoch: that of the epoch, or in cross-validation from the end of
+        the first fold on the mean of the folds that have ended. None where the end of the trial alone tells it.
+
+        Args:
+            history: The metrics of every epoch so far; ``fold`` says of which fold it is.
+            fold_ended: Whether the last epoch is the last of its fold.
+        """
+        first, told, bests = self.goals[0], list[float | None](), list[float]()
+        if not first.each_epoch:
+            return (None,) * len(history)
+        pick = max if first.better(1.0, 0.0) else min
+        for number, row in enumerate(history, 1):
+            fold = row.get("fold")
+            last = fold_ended if number == len(history) else history[number].get("fold") != fold
+            if fold is not None and last:
+                known = [each[first.name] for each in history[:number] if each.get("fold") == fold]
+                bests.append(pick(value for value in known if value is not None))
+            told.append(statistics.fmean(bests) if bests else row.get(first.name))
+        return tuple(told)
+
     def to_wire(self) -> Wire:
         """The spec as plain JSON data."""
         plain = replace(
@@ -113,17 +142,17 @@ class TrialSpec:
         read = _Reader("request", data)
         spec = cls(
             number=read.integer("number", low=0),
-            dataset=read.text("dataset"),
-            fingerprint=read.text("fingerprint"),
-            params=read.params("params"),
+            dataset=read.like("dataset", _DATASET, "the id of a prepared data set"),
+            fingerprint=read.like("fingerprint", _FINGERPRINT, "16 hex digits"),
+            params=read.hyperparameters("params"),
             seed=read.integer("seed", low=0, high=2**32 - 1),
             split_seed=read.integer("split_seed", low=0, high=2**32 - 1),
             objectives=read.objectives("objectives"),
-            max_epochs=read.integer("max_epochs", low=1),
-            min_epochs=read.integer("min_epochs", low=1),
-            validation_split=read.number("validation_split", low=0.0, high=1.0),
-            max_parameters=read.integer("max_parameters", low=1),
-            max_seconds=read.number("max_seconds", low=0.0),
+            max_epochs=read.integer("max_epochs", low=1, high=1000),
+            min_epochs=read.integer("min_epochs", low=1, high=1000),
+            validation_split=read.number("validation_split", low=0.01, high=0.5),
+            max_parameters=read.integer("max_parameters", low=1, high=10**12),
+            max_seconds=read.number("max_seconds", low=0.0, high=7 * 24 * 3600.0),
             cv_folds=read.integer("cv_folds", low=1, high=MOST_FOLDS),
             max_model_mb=read.number("max_model_mb", low=0.0),
             min_accuracy=read.number("min_accuracy", low=0.0, high=1.0),
@@ -161,12 +190,14 @@ class TrialRequest:
     def from_wire(cls, data: object) -> Self:
         """Read a request back; raises ContractMismatch naming the field."""
         read = _Reader("request", data)
-        read.text("uid")
+        uid = read.text("uid")
         request = cls(
             spec=TrialSpec.from_wire(read.anything("spec")),
             attempt=read.integer("attempt", low=1, high=1000),
             time_limit=read.number("time_limit", low=1.0, high=7 * 24 * 3600.0),
         )
+        if uid != request.spec.uid:
+            read.refuse("uid", uid, f"{request.spec.uid}, which is its spec's")
         read.finish()
         return request
 
@@ -223,6 +254,7 @@ class TrialProgress:
             the end of a fold, and until that of the next one, the mean of the folds that have ended.
         metrics: What the history has of this epoch; None where not finite.
         seconds: Training seconds so far.
+        values: ``value`` after every epoch so far, the first one first: whoever misses a report misses no epoch.
         attempt: Which try of the same spec this is, from 1.
         backend: Where it runs; told by the backend and not by the trainer, so it is never on the wire.
         worker: On which of its workers, told in the same way.
@@ -235,13 +267,14 @@ class TrialProgress:
     value: float | None
     metrics: Mapping[str, float | None]
     seconds: float
+    values: tuple[float | None, ...] = ()
     attempt: int = 1
     backend: str = ""
     worker: str = ""
 
     def to_wire(self) -> Wire:
         """The progress as plain JSON data."""
-        data = asdict(replace(self, metrics=finite(self.metrics)))
+        data = asdict(replace(self, metrics=finite(self.metrics))) | {"values": list(self.values)}
         return {"schema": SCHEMA} | {name: value for name, value in data.items() if name not in {"backend", "worker"}}
 
     @classmethod
@@ -256,6 +289,7 @@ class TrialProgress:
             value=read.number_or_null("value"),
             metrics=read.metrics("metrics"),
             seconds=read.number("seconds", low=0.0),
+            values=read.curve("values"),
             attempt=read.integer("attempt", low=1),
         )
         read.finish()
@@ -462,57 +496,83 @@ class _Reader:
     def integer(self, name: str, *, low: int, high: int = 2**53) -> int:
         value = self.anything(name)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self._refuse(name, value, f"a whole number from {low} to {high}")
+            self.refuse(name, value, f"a whole number from {low} to {high}")
         return int(value)
 
     def number(self, name: str, *, low: float, high: float = 1e12) -> float:
         value = self.anything(name)
         if not _is_number(value) or not low <= value <= high:
-            self._refuse(name, value, f"a number from {low} to {high}")
+            self.refuse(name, value, f"a number from {low} to {high}")
         return float(value)
 
     def number_or_null(self, name: str) -> float | None:
         value = self.anything(name)
         if value is not None and not _is_number(value):
-            self._refuse(name, value, "a finite number, or null")
+            self.refuse(name, value, "a finite number, or null")
         return None if value is None else float(value)
 
     def values(self, name: str, *, none: bool) -> tuple[float, ...]:
         value = self.anything(name)
         if not isinstance(value, list) or not all(_is_number(x) for x in value) or (none and value):
-            self._refuse(name, value, "a list of finite numbers, empty unless the trial is complete")
+            self.refuse(name, value, "a list of finite numbers, empty unless the trial is complete")
         return tuple(float(x) for x in value)
 
     def objectives(self, name: str) -> tuple[str, ...]:
         value = self.anything(name)
         known = isinstance(value, list) and all(isinstance(x, str) and x in OBJECTIVES for x in value)
         if not known or not value or len(set(value)) < len(value):
-            self._refuse(name, value, f"a list of different ones of {', '.join(OBJECTIVES)}")
+            self.refuse(name, value, f"a list of different ones of {', '.join(OBJECTIVES)}")
         return tuple(value)
+
+    def curve(self, name: str) -> tuple[float | None, ...]:
+        values = self.anything(name)
+        if not isinstance(values, list) or not all(x is None or _is_number(x) for x in values):
+            self.refuse(name, values, "a list of numbers and nulls")
+        return tuple(None if x is None else float(x) for x in values)
 
     def null(self, name: str) -> Any:
         value = self.anything(name)
         if value is not None:
-            self._refuse(name, value, "null unless the trial is complete")
+            self.refuse(name, value, "null unless the trial is complete")
         return value
 
-    def text(self, name: str, *, longest: int = 200) -> str:
+    def text(self, name: str, *, longest: int = _LONGEST_TEXT) -> str:
         value = self.anything(name)
         if not isinstance(value, str) or not 0 < len(value) <= longest:
-            self._refuse(name, value, f"a text of 1 to {longest} characters")
+            self.refuse(name, value, f"a text of 1 to {longest} characters")
+        return str(value)
+
+    def like(self, name: str, pattern: re.Pattern[str], wanted: str) -> str:
+        value = self.anything(name)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            self.refuse(name, value, wanted)
+        return str(value)
+
+    def one_of(self, name: str, choices: Sequence[str]) -> str:
+        value = self.anything(name)
+        if value not in choices:
+            self.refuse(name, value, f"one of {', '.join(choices)}")
         return str(value)
 
     def choice(self, name: str, kind: type[Status]) -> Status:
         value = self.anything(name)
         if value not in list(kind):
-            self._refuse(name, value, f"one of {', '.join(kind)}")
+            self.refuse(name, value, f"one of {', '.join(kind)}")
         return kind(value)
 
     def params(self, name: str) -> dict[str, ParamValue]:
         value = self.anything(name)
         if not isinstance(value, dict) or not all(_is_param(x) for x in value.values()):
-            self._refuse(name, value, "an object of texts, numbers and truth values")
+            self.refuse(name, value, "an object of texts, numbers and truth values")
         return dict(value)
+
+    def hyperparameters(self, name: str) -> dict[str, ParamValue]:
+        """Params within bounds; which of them a model knows, in which ranges, its builder says."""
+        found = self.params(name)
+        texts = [*found, *(value for value in found.values() if isinstance(value, str))]
+        if len(found) > _MOST_PARAMS or any(len(text) > _LONGEST_TEXT for text in texts):
+            self.refuse(name, found, f"at most {_MOST_PARAMS} hyperparameters and {_LONGEST_TEXT} characters a text")
+        return found
 
     def metrics(self, name: str) -> dict[str, float | None]:
         return self._row(name, self.anything(name))
@@ -520,7 +580,7 @@ class _Reader:
     def history(self, name: str) -> tuple[dict[str, float | None], ...]:
         value = self.anything(name)
         if not isinstance(value, list):
-            self._refuse(name, value, "a list")
+            self.refuse(name, value, "a list")
         return tuple(self._row(name, row) for row in value)
 
     def failure(self, name: str) -> TrialFailure | None:
@@ -528,7 +588,7 @@ class _Reader:
         if value is None:
             return None
         if not isinstance(value, dict) or value.get("cause") not in list(Cause):
-            self._refuse(name, value, "null, or an object with a known cause")
+            self.refuse(name, value, "null, or an object with a known cause")
         return TrialFailure(Cause(value["cause"]), str(value.get("message", "")), str(value.get("detail", "")))
 
     def health(self, name: str, *, none: bool) -> Health | None:
@@ -546,10 +606,10 @@ class _Reader:
 
     def _row(self, name: str, value: object) -> dict[str, float | None]:
         if not isinstance(value, dict) or not all(x is None or _is_number(x) for x in value.values()):
-            self._refuse(name, value, "an object of numbers and nulls")
+            self.refuse(name, value, "an object of numbers and nulls")
         return {str(key): None if x is None else float(x) for key, x in value.items()}
 
-    def _refuse(self, name: str, value: object, wanted: str) -> NoReturn:
+    def refuse(self, name: str, value: object, wanted: str) -> NoReturn:
         raise ContractMismatch(f"{self._what}: field {name!r} is {value!r:.80}; it must be {wanted}.")
 
 

@@ -46,6 +46,7 @@ from seedpod.errors import (
     TrialPruned,
 )
 from seedpod.remote.breaker import BreakerRules
+from seedpod.remote.view import JobListener
 from seedpod.remote.wire import EndpointHealth
 from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult
 
@@ -480,7 +481,7 @@ def test_progress_of_an_earlier_attempt_is_not_this_one_s(bare: InProcess) -> No
     def mixed(worker: HandWorker, job: str, asked: Any) -> None:
         spec = TrialRequest.from_wire(asked).spec
         for attempt, epoch in [(1, 3), (9, 4)]:
-            progress = TrialProgress(spec.number, epoch, epoch, 4, 0.5, {}, 1.0, attempt)
+            progress = TrialProgress(spec.number, epoch, epoch, 4, 0.5, {}, 1.0, (), attempt)
             worker.progress(job, progress.to_wire())
             time.sleep(0.6)
         completes(worker, job, asked)
@@ -630,6 +631,43 @@ def test_no_more_jobs_are_in_flight_than_allowed(bare: InProcess) -> None:
             for trial in running:
                 with pytest.raises(TrialCancelled):
                     trial.result(10)
+
+
+def about_to_end(worker: HandWorker, job: str, asked: Any) -> None:
+    """One epoch of two is done, in a hundredth of a second; the second one ends when another job is there."""
+    request = TrialRequest.from_wire(asked)
+    worker.progress(job, TrialProgress(request.spec.number, 1, 1, 2, 0.5, {}, 0.01).to_wire())
+    eventually(lambda: worker.control.state()["submitted"] > 1, 20)
+    completes(worker, job, asked)
+
+
+def test_a_job_about_to_end_gives_its_place_to_the_next(bare: InProcess) -> None:
+    """One place: the next trial's job is in the queue before the first one's has ended, and the search is told once."""
+    told: list[int] = []
+    specs = [new_spec(3), new_spec(4), new_spec(5)]
+    with HandWorker(bare, [about_to_end, completes]), closing(backend_on(bare, at_once=1)) as backend:
+        backend.listen(JobListener(ending=told.append), ())
+        with trials(backend, specs) as running:
+            ends = [trial.result(30) for trial in running]
+    assert all(well(end, spec) for end, spec in zip(ends, specs, strict=True))
+    assert len(told) == 1
+    assert bare.state()["submitted"] == 3
+
+
+def test_a_job_whose_end_nobody_foresees_keeps_its_place(bare: InProcess) -> None:
+    """One place: while a job has said nothing, or has long to go, no other one is submitted."""
+
+    def says_far(worker: HandWorker, job: str, asked: Any) -> None:
+        number = TrialRequest.from_wire(asked).spec.number
+        worker.progress(job, TrialProgress(number, 1, 1, 100, 0.5, {}, 60.0).to_wire())
+        time.sleep(1.0)
+        assert bare.state()["submitted"] == 1
+        completes(worker, job, asked)
+
+    with HandWorker(bare, [says_far, completes]), closing(backend_on(bare, at_once=1)) as backend:
+        backend.listen(JobListener(ending=lambda number: pytest.fail(f"trial {number} was said to end")), ())
+        with trials(backend, [new_spec(), new_spec()]) as running:
+            assert [trial.result(30).status for trial in running] == [Status.COMPLETE] * 2
 
 
 def test_a_worker_that_keeps_failing_is_named_with_its_jobs(bare: InProcess) -> None:

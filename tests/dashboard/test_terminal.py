@@ -53,7 +53,7 @@ RESULTS = [
     samples.complete(2, 0.95),
     samples.failed(3, TrialFailure(Cause.DIVERGED, "the loss became inf")),
     samples.failed(4, ERASE),
-    TrialResult(5, Status.PRUNED),
+    TrialResult(5, Status.PRUNED, epochs=2, history=({"val_accuracy": 0.2}, {"val_accuracy": 0.4})),
     TrialResult(6, Status.CANCELLED),
     samples.complete(7, 0.93),
 ]
@@ -119,7 +119,7 @@ def test_lines_of_a_trial() -> None:
         f"#2 0.9500 best so far 4/4 epochs 2.5 s {params}",
         "#3 failed diverged: the loss became inf",
         "#4 failed endpoint: [2Jgone second line end",
-        "#5 pruned",
+        "#5 0.4000 pruned 2/4 epochs",
         "#6 cancelled",
         f"#7 0.9300 best 0.9500 #2 4/4 epochs 2.5 s {params}",
     ]

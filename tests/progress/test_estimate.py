@@ -118,6 +118,21 @@ def test_queue_is_shared_by_the_workers() -> None:
     assert ahead.busy == pytest.approx(140.0)
 
 
+def test_trial_that_began_ahead_is_no_further_worker() -> None:
+    """While one trial ends and the next one has its place, the time left is that of one worker, not of two."""
+    board = TrialBoard(10, 0.0)
+    for number in (0, 1):
+        board.start(samples.spec(number, max_epochs=10), 100.0 * number)
+        told = replace(samples.PROGRESS, number=number, sequence=9, epoch=9, max_epochs=10, seconds=90.0, value=0.5)
+        board.report(told, 100.0 * number + 90.0)
+        if number == 0:
+            board.finish(replace(samples.RESULT, number=0, epochs=10, seconds=100.0), 100.0)
+    board.start(samples.spec(2, max_epochs=10), 199.0)
+    ahead = outlook(board.snapshot(), 199.0, 1)
+    assert ahead is not None
+    assert ahead.seconds == pytest.approx(800, rel=0.1)
+
+
 def test_cold_start_is_not_expected_again() -> None:
     """The wait of the first trials is not added to the queued ones."""
     board = TrialBoard(12, 0.0)

@@ -22,6 +22,7 @@ from seedpod.errors import (
     PerhapsSubmitted,
     RequestRefused,
 )
+from seedpod.remote.address import parse_address
 from seedpod.remote.policy import Operation
 from seedpod.remote.secret import Secret
 from seedpod.remote.trouble import Place, from_answer, from_exception, from_nonsense, seconds_to_wait
@@ -121,6 +122,27 @@ def test_nonsense_after_a_submission_is_a_perhaps() -> None:
     """A success that cannot be read leaves a submission in doubt, and any other operation to be tried again."""
     assert type(from_nonsense(PLACE, Operation.RUN, "is no JSON", b"<html>")) is PerhapsSubmitted
     assert type(from_nonsense(PLACE, Operation.STATUS, "is no JSON", b"<html>")) is EndpointUnreachable
+
+
+def test_an_address_without_an_id_says_so() -> None:
+    """A URL that is only a host: one that cannot be found is said to be so, and one that answers lacks the id."""
+    place = Place("https://api.example", parse_address("https://api.example").endpoint_id, Secret(KEY))
+    lost = from_exception(place, Operation.HEALTH, socket.gaierror("no such host"), sent=False)
+    assert str(lost) == (
+        "no usable answer from https://api.example (health): its name cannot be resolved; look at the URL and the "
+        "network."
+    )
+    stranger = from_nonsense(place, Operation.HEALTH, "is no JSON", b"<html>")
+    for error in (
+        from_answer(place, Operation.HEALTH, 404, b""),
+        from_answer(place, Operation.RUN, 401, b""),
+        stranger,
+    ):
+        assert isinstance(error, EndpointRefused)
+        assert str(error) == (
+            "runpod_service_endpoint=https://api.example names a host and no endpoint on it. Give the endpoint's id "
+            "alone, or a URL that ends in it, such as https://api.runpod.ai/v2/ENDPOINT_ID."
+        )
 
 
 def test_foreign_texts_are_cleaned() -> None:

@@ -18,7 +18,7 @@ from seedpod.config import OptimizationConfig
 from seedpod.events import Plan, summarize
 from seedpod.remote.breaker import BreakerState, BreakerView
 from seedpod.remote.counters import GateCounters
-from seedpod.remote.view import EndpointView
+from seedpod.remote.view import EndpointView, LateJob
 from seedpod.remote.wire import EndpointHealth, JobCounts, WorkerCounts
 from seedpod.results.event_log import EventLog, read_spent
 from seedpod.training.datasets import DatasetInfo
@@ -34,6 +34,9 @@ VIEW = EndpointView(
 )
 
 
+LATE = LateJob(0, "u", 1, "j", "w1", "COMPLETED", 0.5, 9.5, 2.5)
+
+
 def write_all(log: EventLog) -> None:
     plan = Plan(OptimizationConfig(trials=2), DATA, Path("results/r"), 2)
     board = TrialBoard(2, 1000.0)
@@ -44,6 +47,7 @@ def write_all(log: EventLog) -> None:
     log.endpoint(1004.0, VIEW)
     log.endpoint(1004.0, replace(VIEW, health=None))
     log.trial_finished(1003.0, FinishedTrial(samples.spec(1), samples.failed(1), 1001.0, 1003.0))
+    log.job_late(1004.5, LATE, 0.01)
     log.stopping(1005.0, "interrupted")
     log.search_ended(1006.0, summarize("r", "done", board.snapshot(), failures=(), importances={}, ended_at=1006.0))
 
@@ -119,17 +123,18 @@ def test_log_that_cannot_be_written_is_no_matter(tmp_path: Path, caplog: pytest.
     assert str(tmp_path / "missing" / "e") in record.getMessage()
 
 
-def test_cost_of_cancelled_trials_is_read_back(tmp_path: Path) -> None:
-    """Only cancelled trials count: the others have records; a line that is none is passed over."""
+def test_cost_without_a_record_is_read_back(tmp_path: Path) -> None:
+    """Cancelled trials and late jobs count: all others have records; a line that is none is passed over."""
     path = tmp_path / "e"
     assert read_spent(path) == 0.0
     log = EventLog(path)
     for status, cost in ((Status.CANCELLED, 0.25), (Status.FAILED, 4.0), (Status.CANCELLED, 0.5)):
         result = TrialResult(0, status, cost=cost)
         log.trial_finished(1.0, FinishedTrial(samples.spec(0), result, 0.0, 1.0))
+    log.job_late(2.0, LATE, 0.125)
     with path.open("a") as file:
         file.write('{"cancelled"')
-    assert read_spent(path) == 0.75
+    assert read_spent(path) == 0.875
 
 
 def test_tail_reads_it(tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import optuna
 import pytest
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
 
-from seedpod.errors import TrialPruned
+from seedpod.errors import TrialCancelled, TrialPruned
+from seedpod.search.attempts import begin_again, report
 from seedpod.search.pruner import LaggedPruner
 from seedpod.search.sampler import make_sampler
-from seedpod.search.study import Trial, suggest
+from seedpod.search.study import Trial, left_to_run, suggest, take_up_open
 from studies import SPACE, run, study_of, value_of
 
 LAG, STEPS, TRIALS = 6, 9, 30
@@ -66,6 +68,51 @@ def test_decision_sees_the_lagged_trials_alone() -> None:
 
     searched(LaggedPruner(Recording, LAG), 4)
     assert seen == {number: list(range(max(0, number - LAG + 1))) for number in range(TRIALS)}
+
+
+def interrupted(pruner: BasePruner, killed: dict[int, int], jobs: int) -> list[tuple[Any, ...]]:
+    """The search of ``searched`` whose trials are begun anew: first attempts end at the given step, by number.
+
+    Odd ones lose their worker and go on in the same process; even ones end it, and another one takes them up. What the
+    first attempts report is far too good, or far too bad: wherever it counted, decisions would differ.
+    """
+    study = study_of(None, make_sampler("tpe", 3, 5, LAG))
+    study.pruner = pruner
+    left = dict(killed)
+
+    def objective(trial: Trial) -> float:
+        value = value_of(suggest(SPACE, trial))
+        if trial.number in left:
+            last = left.pop(trial.number)
+            for step in range(last):
+                report(trial, 100.0 if trial.number % 4 < 2 else -100.0, step)
+                trial.should_prune()
+            if trial.number % 2 == 0:
+                raise TrialCancelled("killed")
+            begin_again(trial)
+        for step in range(STEPS):
+            report(trial, value * (step + 1) / STEPS + ((trial.number * 7 + step) % 5) / 100, step)
+            if trial.should_prune():
+                raise TrialPruned("enough")
+        return value
+
+    for _ in range(len(killed) + 1):
+        if any(not trial.state.is_finished() for trial in study.trials) or len(study.trials) < TRIALS:
+            take_up_open(study, {}, lambda _: False)
+            study.sampler = make_sampler("tpe", 3, 5, LAG)
+            with suppress(TrialCancelled):
+                run(study, objective, trials=left_to_run(study, TRIALS), jobs=jobs)
+    assert not left
+    return [(t.number, t.params, t.state.name, t.value) for t in study.trials]
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+@pytest.mark.parametrize("name", PRUNERS)
+def test_attempts_that_did_not_end_decide_nothing(name: str, jobs: int) -> None:
+    """Trials that are killed, or lose their worker, after any step and run again prune as if that had never been."""
+    killed = {3: 1, 6: STEPS, 7: STEPS, 12: 4, 13: 5, 20: 2, 25: STEPS}
+    alone = [row[:4] for row in searched(LaggedPruner(PRUNERS[name], LAG), 1)]
+    assert interrupted(LaggedPruner(PRUNERS[name], LAG), killed, jobs) == alone
 
 
 def test_pruner_without_its_sampler_is_a_bug() -> None:

@@ -1,8 +1,10 @@
 """Several optimizers on one study: each trial runs once, in all exactly N, and the study is that of a single one."""
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ import optuna
 import pytest
 
 from seedpod.errors import ConfigError
+from seedpod.search.lease import Watch
 from seedpod.search.storage import close_storage, open_storage
 from seedpod.search.study import open_study
 from studies import table
@@ -76,6 +79,8 @@ def sqlite(tmp_path: Path) -> str:
 
 
 def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **more: Any) -> subprocess.Popen[str]:
+    """A search as a program; what is written in capitals is its environment."""
+    environment = {key: str(more.pop(key)) for key in list(more) if key.isupper()}
     given = {
         "run_name": name,
         "results_dir": folder,
@@ -84,6 +89,7 @@ def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **m
         "local_workers": jobs,
         "trials": TRIALS,
         "startup_trials": 4,
+        "pruner": "none",
         **more,
     }
     return subprocess.Popen(
@@ -92,7 +98,7 @@ def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **m
             str(TESTS / "shared_search.py"),
             *(f"{key}={value}" for key, value in given.items() if value != ""),
         ],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent / "src")])},
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent / "src")])},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -183,6 +189,94 @@ def test_killed_optimizer_of_a_shared_study_goes_on(tmp_path: Path, digits_cache
     assert len(twice) <= 2
     assert {row[2] for row in rows(sqlite, "r")} == {"COMPLETE"}
     assert len(rows(sqlite, "r")) == TRIALS
+
+
+def on_machine(host: str, seconds: float) -> dict[str, Any]:
+    """The environment of an optimizer on a machine of that name, with a lease of 3 s and trials of so many seconds."""
+    return {"STAND_IN_HOST": host, "STAND_IN_SECONDS": seconds}
+
+
+def events(run: Path, event: str) -> list[dict[str, Any]]:
+    facts = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    return [fact for fact in facts if fact["event"] == event]
+
+
+def alone(tmp_path: Path, digits_cache: Path) -> list[tuple[int, dict[str, Any], str, float | None]]:
+    """The same search by one optimizer."""
+    with start(tmp_path / "alone", "alone", digits_cache, "", 1, trials=6) as one:
+        assert one.wait(120) == 0
+    return table(
+        optuna.load_study(study_name="alone", storage=open_storage("", tmp_path / "alone" / "alone" / "study.journal"))
+    )
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_trials_of_a_dead_machine_are_taken_over(tmp_path: Path, digits_cache: Path, sqlite: str, jobs: int) -> None:
+    """One of two optimizers on two machines is killed with trials in flight: the other one runs those too.
+
+    With one trial at a time it has to lay its own aside for that, which waits for them.
+    """
+    with start(tmp_path / "a", "r", digits_cache, sqlite, 2, **on_machine("one", 5.0), search_lag=3) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        first.stdout.readline()
+        first.kill()
+    with start(tmp_path / "b", "r", digits_cache, sqlite, jobs, **on_machine("two", 0.05), search_lag=3) as second:
+        output = second.communicate(timeout=120)[0]
+    assert second.returncode == 0, output
+    assert "runs again: nothing was heard of one:" in output
+    found = rows(sqlite, "r")
+    assert [row[0] for row in found] == list(range(TRIALS))
+    assert {row[2] for row in found} == {"COMPLETE"}
+    assert len(ran(output)) == len(set(ran(output)))
+
+
+@pytest.mark.parametrize("wakes", ["while they run", "when they have ended"])
+def test_machine_that_only_slept_counts_nothing_twice(
+    tmp_path: Path, digits_cache: Path, sqlite: str, wakes: str
+) -> None:
+    """An optimizer that is stopped for longer than the lease and goes on finds its trials taken: each counts once.
+
+    What comes second is late, is recorded as such, and the study is that of a single optimizer.
+    """
+    seconds = 4.0 if wakes == "while they run" else 0.05
+    with start(tmp_path / "a", "r", digits_cache, sqlite, 2, **on_machine("one", 2.0), trials=6) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        first.stdout.readline()
+        first.send_signal(signal.SIGSTOP)
+        second = start(tmp_path / "b", "r", digits_cache, sqlite, 2, **on_machine("two", seconds), trials=6)
+        assert second.stdout is not None
+        said = ""
+        while "runs again: nothing was heard of one:" not in said:
+            line = second.stdout.readline()
+            assert line, said
+            said += line
+        if wakes == "when they have ended":
+            time.sleep(3.0)
+        first.send_signal(signal.SIGCONT)
+        outputs = [first.communicate(timeout=120)[0], said + second.communicate(timeout=120)[0]]
+    assert [first.returncode, second.returncode] == [0, 0], outputs
+    assert rows(sqlite, "r") == alone(tmp_path, digits_cache)
+    late = events(tmp_path / "a" / "r", "job_late") + events(tmp_path / "b" / "r", "job_late")
+    assert late
+    assert all(fact["value"] is not None for fact in late)
+    ended = [
+        fact["trial"]
+        for run in ("a", "b")
+        for fact in events(tmp_path / run / "r", "trial_finished")
+        if fact["status"] == "complete"
+    ]
+    assert sorted(ended) == list(range(6))
+
+
+def test_silence_is_measured_by_our_own_clock() -> None:
+    """Whoever does not count up is silent since we first saw it so, whatever times the others' counts show."""
+    watch = Watch()
+    assert watch.silence({"a": [9e9, 1], "b": None}, 100.0) == {"a": 0.0, "b": 0.0}
+    assert watch.silence({"a": [0.0, 2], "b": None}, 130.0) == {"a": 0.0, "b": 30.0}
+    assert watch.silence({"b": None}, 140.0) == {"b": 40.0}
+    assert watch.silence({"a": [0.0, 2], "b": [1.0, 1]}, 170.0) == {"a": 0.0, "b": 0.0}
 
 
 def test_other_settings_are_refused(tmp_path: Path, digits_cache: Path, sqlite: str) -> None:

@@ -23,12 +23,14 @@ from seedpod.search.study import (
     Ended,
     SearchStudy,
     Trial,
+    about_to_end,
     agree,
     ended_trials,
     importances,
     left_to_run,
     open_study,
     optimize,
+    stop_waiting,
     take_up_open,
 )
 from seedpod.trial import Status
@@ -193,6 +195,66 @@ def test_exactly_so_many_trials(study: SearchStudy, jobs: int) -> None:
 
     run(study, objective, trials=10, jobs=jobs)
     assert [trial.number for trial in study.trials] == list(range(10))
+
+
+@pytest.mark.parametrize("places", [1, 3])
+def test_trial_about_to_end_gives_its_place_to_the_next(study: SearchStudy, places: int) -> None:
+    """A trial in its last moments, and no other one, lets one more trial begin; the number of trials stays what it is.
+
+    Each trial ends when the one after it has begun, so without its place given away the search would stand still.
+    """
+    begun = [threading.Event() for _ in range(13)]
+    begun[12].set()
+    under_way: set[int] = set()
+    most: list[int] = []
+
+    def objective(trial: Trial) -> float:
+        begun[trial.number].set()
+        under_way.add(trial.number)
+        most.append(len(under_way))
+        about_to_end(study, trial.number)
+        about_to_end(study, trial.number)
+        assert begun[trial.number + 1].wait(20)
+        under_way.discard(trial.number)
+        return 0.5
+
+    optimize(
+        study,
+        objective,
+        trials=12,
+        jobs=places,
+        ahead=places,
+        timeout=None,
+        stopping=lambda: False,
+        failed=lambda error: pytest.fail(repr(error)),
+    )
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 12
+    assert max(most) <= 2 * places
+
+
+def test_nobody_waits_for_a_place_after_a_stop(study: SearchStudy) -> None:
+    """Trials that wait for a place when the search is stopped never begin, though one that runs goes on."""
+    stopping = threading.Event()
+    numbers: list[int] = []
+
+    def objective(trial: Trial) -> float:
+        numbers.append(trial.number)
+        stopping.set()
+        stop_waiting(study)
+        return 0.5
+
+    optimize(
+        study,
+        objective,
+        trials=50,
+        jobs=1,
+        ahead=3,
+        timeout=None,
+        stopping=stopping.is_set,
+        failed=lambda error: pytest.fail(repr(error)),
+    )
+    assert numbers == [0]
+    assert len(study.trials) == 1
 
 
 def test_another_process_reads_the_journal(study: SearchStudy, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import seedpod
 from seedpod.errors import Cause, TrainingError, TrialCancelled
 from seedpod.training.child import PoolLimits, TrainerProcess
 from seedpod.training.datasets import prepare
-from seedpod.training.judge import PATIENCE
+from seedpod.training.examiner import PATIENCE
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
 from seedpod.training.runtime import configure_environment
 from seedpod.trial import ParamValue, Status, TrialProgress, TrialResult, TrialSpec

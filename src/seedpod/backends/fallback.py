@@ -1,11 +1,11 @@
 """Remote while the endpoint is well, local while it is not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from seedpod.errors import EndpointRefused, EndpointUnreachable, TrialCancelled, TrialError, TrialStopped
 from seedpod.guarded import Guarded
-from seedpod.remote.view import EndpointView, OnEndpoint
+from seedpod.remote.view import EndpointView, JobListener, OnEndpoint, TellsOfJobs
 from seedpod.tally import billed_seconds
 from seedpod.trial import Report, TrialBackend, TrialProgress, TrialResult, TrialSpec
 
@@ -82,6 +82,11 @@ class FallbackBackend:
     def view(self) -> EndpointView | None:
         """What the endpoint says of itself; None where it is not asked any more. Asks it, so it may take a while."""
         return None if self._refused() or not isinstance(self._remote, OnEndpoint) else self._remote.view()
+
+    def listen(self, listener: JobListener, over: Collection[str]) -> None:
+        """See TellsOfJobs: trials on the endpoint are jobs, those on this machine are not."""
+        if isinstance(self._remote, TellsOfJobs):
+            self._remote.listen(listener, over)
 
     def cancel_all(self) -> None:
         """See TrialBackend."""

@@ -8,8 +8,8 @@ trial leaves this module, its job has ended or was cancelled: nobody pays for a 
 import random
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -31,10 +31,11 @@ from seedpod.errors import (
     TrialStopped,
 )
 from seedpod.guarded import Guarded
+from seedpod.remote.breaker import BreakerState
 from seedpod.remote.counters import GateCounters
 from seedpod.remote.policy import ConcurrencyLimit, Operation
 from seedpod.remote.polling import poll_delay
-from seedpod.remote.view import EndpointView
+from seedpod.remote.view import EndpointView, JobListener, LateJob
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
 from seedpod.trial import (
     ParamValue,
@@ -56,6 +57,8 @@ _MARGIN = 5.0  # seconds by which the worker's own deadline comes before the end
 _TTL_MARGIN = 60.0  # seconds by which the endpoint forgets a job later than we give it up
 _LOOK_AGAIN = 1.0  # seconds until an endpoint that is out of reach is asked again
 _REMEMBERED = 32  # trials whose pace predicts the next one's
+_LATE = "{} after its trial"  # what the ledger says of a late job
+_LEAD = 1.5  # seconds by which a job gives its place to the next before its probable end: see _hand_over
 _SUSPICIOUS = 3  # failures of one worker that make it worth naming
 
 
@@ -115,6 +118,18 @@ class _Job:
     cancelled: bool = False
     status: JobStatus | None = None
     pace: float | None = None  # seconds an epoch, from its own progress
+    ends_at: float | None = None  # when it will probably end; a little late rather than early
+    handed_over: bool = False
+    late: bool = False  # its result came when the trial had ended
+    kept: bool = False  # its result is there for the trial, which goes on in a later run
+
+
+@dataclass(frozen=True, slots=True)
+class _Stray:
+    """A job that lives, or has lived, longer than its trial: it could not be cancelled."""
+
+    job: OpenJob
+    billed: float  # seconds that its trial has been charged for
 
 
 @dataclass(slots=True)
@@ -129,8 +144,10 @@ class _Shared:
 
     limit: ConcurrencyLimit
     in_flight: int = 0
+    ending: int = 0  # those of them that have given their place to the next
     paces: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     failures_of: dict[str, list[str]] = field(default_factory=dict)  # job ids by worker
+    strays: list[_Stray] = field(default_factory=list)
     health_said_at: float = float("-inf")
     billed: dict[str, float] = field(default_factory=dict)  # seconds of all attempts, by the uid of a running trial
 
@@ -176,6 +193,7 @@ class RunPodBackend:
         self._chance = chance or random.Random()
         self._shared = Guarded(_Shared(ConcurrencyLimit(most_at_once)))
         self._end = Guarded(_End())
+        self._listener = JobListener()
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """See TrialBackend. A job of the same spec that an earlier process left at this endpoint is taken up again.
@@ -188,6 +206,16 @@ class RunPodBackend:
             error.run["billed_seconds"] = self._billed(spec)
             raise
         return replace(result, run={**result.run, "billed_seconds": self._billed(spec)})
+
+    def listen(self, listener: JobListener, over: Collection[str]) -> None:
+        """See TellsOfJobs."""
+        self._listener = listener
+        left = self._ledger.running() if self._ledger is not None else ()
+        with self._shared.locked() as shared:
+            shared.strays += [
+                _Stray(job, 0.0) for job in left if job.job and job.uid in over and job.endpoint == self._address
+            ]
+        self._settle()
 
     def view(self) -> EndpointView:
         """What the endpoint says of itself. Asks it, so it may take a while."""
@@ -262,6 +290,8 @@ class RunPodBackend:
         with self._end.locked() as end:
             first, end.closed = not end.closed, True
         if first:
+            if self._endpoint.counters().breaker.state is BreakerState.CLOSED:
+                self._settle()
             self._say(counters_line(self._endpoint.counters()))
         self._endpoint.close()
         self._on_close()
@@ -269,18 +299,21 @@ class RunPodBackend:
     def _try(self, spec: TrialSpec, attempt: int, report: Report, adopted: str = "") -> TrialResult:
         with self._slot():
             job = replace(self._job(adopted, attempt), adopted=True) if adopted else self._submit(spec, attempt)
+            goes_on = True  # a trial that is interrupted has not ended: a later run takes up its job
             try:
                 result = self._follow(spec, job, report)
             except (TrialError, TrialStopped) as error:
+                goes_on = isinstance(error, TrialCancelled)
                 error.run = _facts(job)
                 self._learn(job, error)
                 raise
             finally:
                 if not job.ended:
-                    self._cancel(job)
+                    self._cancel(spec, job, goes_on=goes_on)
                 with self._shared.locked() as shared:
+                    shared.ending -= job.handed_over
                     before = shared.billed.get(spec.uid, 0.0)
-                    shared.billed[spec.uid] = before + billed_of(job, self._clock.now())
+                    shared.billed[spec.uid] = before + (0.0 if job.kept else billed_of(job, self._clock.now()))
                 self._note_end(spec, job)
             self._learn(job, None)
             return replace(result, backend=self.name, attempts=attempt, run=_facts(job))
@@ -290,7 +323,7 @@ class RunPodBackend:
         """A place among the jobs in flight."""
 
         def take(shared: _Shared) -> bool | None:
-            if shared.in_flight < shared.limit.allowed or self._stopping():
+            if shared.in_flight - shared.ending < shared.limit.allowed or self._stopping():
                 shared.in_flight += 1
                 return True
             return None
@@ -328,6 +361,7 @@ class RunPodBackend:
             raise
         if self._ledger is not None:
             self._ledger.posted(replace(intent, job=job_id))
+        self._settle()  # the endpoint answers
         return self._job(job_id, attempt)
 
     def _job(self, job_id: str, attempt: int) -> _Job:
@@ -336,11 +370,16 @@ class RunPodBackend:
     def _note_end(self, spec: TrialSpec, job: _Job) -> None:
         if self._ledger is None:
             return
-        noted = OpenJob(spec.uid, spec.number, job.attempt, self._address, job.id)
-        if job.cancelled or job.gone:
+        noted = self._noted(spec, job)
+        if job.late:
+            self._ledger.dropped(noted, _LATE.format(job.state))
+        elif job.cancelled or job.gone:
             self._ledger.dropped(noted, "gone" if job.gone else "cancelled")
         elif job.ended:  # not dropped: until the trial's record is written, the endpoint has its only result
             self._ledger.ended(replace(noted, ended=str(job.state)))
+
+    def _noted(self, spec: TrialSpec, job: _Job) -> OpenJob:
+        return OpenJob(spec.uid, spec.number, job.attempt, self._address, job.id)
 
     def _patiently(self, ask: Callable[[], T], patience: float) -> T:
         """Ask again while the endpoint is out of reach, for so many seconds; not what may have been accepted."""
@@ -359,7 +398,7 @@ class RunPodBackend:
     def _follow(self, spec: TrialSpec, job: _Job, report: Report) -> TrialResult:
         """Poll until the job has ended; its result, or the error that it stands for."""
         while True:
-            self._endpoint.pause(self._delay(spec, job))
+            self._wait(spec, job)
             try:
                 status = self._patiently(partial(self._endpoint.status, job.id), self._rules.patience)
             except JobGone as error:
@@ -378,6 +417,29 @@ class RunPodBackend:
             job.state = status.state
             self._judge_wait(spec, job)
 
+    def _wait(self, spec: TrialSpec, job: _Job) -> None:
+        """Until the next look at a job; on the way its place goes to the next trial, if it will have ended soon."""
+        delay = self._delay(spec, job)
+        if job.ends_at is not None and not job.handed_over:
+            before = max(0.0, job.ends_at - _LEAD - self._clock.now())
+            if before < delay:
+                self._endpoint.pause(before)
+                self._hand_over(spec, job)
+                delay -= before
+        self._endpoint.pause(delay)
+
+    def _hand_over(self, spec: TrialSpec, job: _Job) -> None:
+        """Let the next trial submit its job, so that it is in the queue when this one's worker asks for more.
+
+        Our worker asks up to 1.2 s before the end (``REFILL_SECONDS`` of the handler) and begins the next trial when
+        this one has ended: neither our look at the end, nor our submission, nor the endpoint's dispatch is waited for.
+        So late, and so shortly, that the endpoint starts no further worker for it (RunPod's rule: 4 s in the queue).
+        """
+        job.handed_over = True
+        with self._shared.locked() as shared:
+            shared.ending += 1
+        self._listener.ending(spec.number)
+
     def _delay(self, spec: TrialSpec, job: _Job) -> float:
         with self._shared.locked() as shared:
             known = statistics.median(shared.paces) if shared.paces else None
@@ -395,7 +457,11 @@ class RunPodBackend:
             return
         job.sequence = progress.sequence
         job.reports = max(job.reports, progress.epoch)
-        job.pace = progress.seconds / progress.epoch if progress.epoch else job.pace
+        if progress.epoch:
+            job.pace = progress.seconds / progress.epoch
+            # What was reported is older than our look at it, so the end is not later than this, at a steady pace.
+            ends_at = self._clock.now() + (progress.max_epochs - progress.epoch) * job.pace
+            job.ends_at = ends_at if job.ends_at is None else min(ends_at, job.ends_at)
         report(replace(progress, backend=self.name, worker=job.worker))
 
     def _judge_wait(self, spec: TrialSpec, job: _Job) -> None:
@@ -422,14 +488,70 @@ class RunPodBackend:
         except BackendError:
             return ""
 
-    def _cancel(self, job: _Job) -> None:
+    def _cancel(self, spec: TrialSpec, job: _Job, *, goes_on: bool) -> None:
+        """End a job that is not wanted any more; one that has ended by itself in the meantime is late, or kept."""
         try:
-            self._endpoint.cancel(job.id)
-            job.cancelled = True
+            status = self._endpoint.cancel(job.id)
         except JobGone:
             job.cancelled = True
         except (BackendError, TrialStopped) as error:
             self._say(f"job {job.id} could not be cancelled and may still run: {error}")
+            if not goes_on:
+                with self._shared.locked() as shared:
+                    shared.strays.append(_Stray(self._noted(spec, job), billed_of(job, self._clock.now())))
+        else:
+            if not status.state.ended or status.state is JobState.CANCELLED:
+                job.cancelled = True
+                return
+            job.ended, job.state, job.status = True, status.state, status
+            job.late, job.kept = not goes_on, goes_on
+            if job.late:
+                self._tell_late(self._noted(spec, job), status, billed_of(job, self._clock.now()))
+
+    def _settle(self) -> None:
+        """Try once more to end what could not be cancelled; what has ended by itself is late."""
+        with self._shared.locked() as shared:
+            strays, shared.strays = shared.strays, []
+        for stray in strays:
+            try:
+                status = self._endpoint.cancel(stray.job.job)
+            except JobGone:
+                why = "gone"
+            except (BackendError, TrialStopped):
+                with self._shared.locked() as shared:
+                    shared.strays.append(stray)
+                continue
+            else:
+                why = _LATE.format(status.state)
+                self._tell_late(stray.job, status, stray.billed)
+            if self._ledger is not None:
+                self._ledger.dropped(stray.job, why)
+
+    def _tell_late(self, job: OpenJob, status: JobStatus, billed: float) -> None:
+        """Tell of a job that ended after its trial; ``billed`` seconds of it were told with the trial."""
+        seconds = status.execution or 0.0
+        value = None
+        if status.state is JobState.COMPLETED and isinstance(status.output, dict):
+            with suppress(TrialError):
+                value = TrialResult.from_wire(status.output.get("result")).value
+        brought = "" if value is None else f" with {value:.4f}"
+        self._say(
+            f"trial {job.trial}: job {job.job} came to its end late ({status.state}{brought}); it changes nothing"
+        )
+        extra = max(0.0, seconds - billed)
+        self._listener.late(
+            LateJob(
+                trial=job.trial,
+                uid=job.uid,
+                attempt=job.attempt,
+                job=job.job,
+                worker=status.worker_id,
+                state=str(status.state),
+                value=value,
+                seconds=seconds,
+                extra=extra,
+            )
+        )
 
     def _learn(self, job: _Job, error: TrialError | TrialStopped | None) -> None:
         """Let the next trials profit: more or fewer in flight, a pace, a worker under suspicion."""
@@ -506,7 +628,9 @@ def _read_result(spec: TrialSpec, where: str, data: object) -> TrialResult:
     if result.status is Status.PRUNED:  # by the trainer itself, as hopeless
         return result
     if error is not None:
-        raise TrainingError(error.message, cause=error.cause, detail=error.detail)
+        failed = TrainingError(error.message, cause=error.cause, detail=error.detail)
+        failed.values = spec.curve(result.history)
+        raise failed
     if result.status is not Status.COMPLETE:
         raise JobFailed(f"{where} answered with a trial that is {result.status}.")
     checked_values(spec, result)

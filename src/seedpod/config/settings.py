@@ -80,6 +80,7 @@ _SAMPLERS = (
     Option("nsga2", awaits=_MORE_SAMPLERS),
     Option("qmc", awaits=_MORE_SAMPLERS),
 )
+_PRUNERS = tuple(Option(name) for name in ("hyperband", "asha", "median", "patient", "none"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,14 @@ class OptimizationConfig:
     )
     sampler: str = field(
         default="tpe", metadata=about(SEARCH, Choice(_SAMPLERS), "how the next trial's hyperparameters are chosen")
+    )
+    pruner: str = field(
+        default="asha",
+        metadata=about(
+            SEARCH,
+            Choice(_PRUNERS),
+            "which trials end before their last epoch, as hopeless beside others; of several objectives none does",
+        ),
     )
     startup_trials: int = field(
         default=10,

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,15 +19,20 @@ from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import lag_of, local_workers, spec_of
 from seedpod.optimizer.running import TrialRunner
 from seedpod.progress import ConcurrentProgressAggregator, ProgressCallback
+from seedpod.remote.view import JobListener, TellsOfJobs
 from seedpod.reporting import Reporter
 from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
+from seedpod.search.lease import LeaseRules
+from seedpod.search.pruner import make_pruner
 from seedpod.search.sampler import make_sampler
 from seedpod.search.study import (
+    BasePruner,
     BaseSampler,
     Ended,
     SearchStudy,
+    about_to_end,
     agree,
     close_study,
     ended_trials,
@@ -68,6 +74,8 @@ class ModelOptimizer:
             that raises is reported once and the search goes on.
         make_backend: Where trials run; trainer processes of this machine by default.
         clock: Tells the time.
+        owner: ``host:pid``, this optimizer's name in a shared study.
+        lease: When another optimizer of a shared study is taken for dead.
     """
 
     def __init__(
@@ -78,7 +86,11 @@ class ModelOptimizer:
         progress_callback: ProgressCallback | None = None,
         make_backend: MakeBackend = local_backend,
         clock: Clock | None = None,
+        owner: str = _OWNER,
+        lease: LeaseRules | None = None,
     ) -> None:
+        self._owner = owner
+        self._lease = lease
         self._config = config
         self._observer = observer or Observer()
         self._callback = progress_callback
@@ -107,7 +119,7 @@ class ModelOptimizer:
                 check_resumable(folder.path.name, folder.config_file, self._config)
             self._board.charge(read_spent(folder.events))
             directions = [str(objective.direction) for objective in self._config.objectives]
-            study = open_study(folder.path.name, self._config.storage, folder.journal, _OWNER, directions)
+            study = open_study(folder.path.name, self._config.storage, folder.journal, self._owner, directions)
             try:
                 return self._with_backend(folder, study)
             finally:
@@ -137,11 +149,12 @@ class ModelOptimizer:
             self._ending.will_cancel(backend)
             cost = estimate_before(self._config, self._price, self._config.trials)
             plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once, cost)
-            study.sampler = self._sampler(study, plan.data)
+            study.sampler, study.pruner = self._search_by(study, plan.data)
             recorded = self._recorded(folder, plan.data)
             folder.write_config(to_yaml(self._config))
             self._take_up(study, recorded, folder, plan.data)
-            return self._search(plan, study, backend, folder)
+            over = frozenset(trial.spec.uid for trial in recorded.values())
+            return self._search(plan, study, backend, folder, over)
         finally:
             backend.close()
 
@@ -154,12 +167,17 @@ class ModelOptimizer:
         """Why the search was stopped; empty where it was not."""
         return self._ending.reason
 
-    def _sampler(self, study: SearchStudy, data: DatasetInfo) -> BaseSampler:
+    def _search_by(self, study: SearchStudy, data: DatasetInfo) -> tuple[BaseSampler, BasePruner]:
+        """What proposes trials and what ends hopeless ones, under the lag that all runs of the study agree on."""
         config = self._config
         terms = {**decisive(config), "fingerprint": data.fingerprint}
         lag = agree(study, terms, lag_of(config), any_lag=config.search_lag == "auto")
         look = _LOOK if config.storage else None
-        return make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look)
+        epochs = config.min_epochs_per_trial, config.max_epochs_per_trial * config.cv_folds
+        return (
+            make_sampler(config.sampler, config.random_seed, config.startup_trials, lag, look),
+            make_pruner(config.pruner, epochs, lag),
+        )
 
     def _recorded(self, folder: RunFolder, data: DatasetInfo) -> dict[int, FinishedTrial]:
         """The trials of an earlier run of this folder that have a record, by number."""
@@ -196,12 +214,15 @@ class ModelOptimizer:
         log.warning("trial %d has lost its record; what the study knows of it was written again", number)
         return trial
 
-    def _search(self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder) -> Summary:
+    def _search(
+        self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder, over: frozenset[str]
+    ) -> Summary:
         aggregator = self._aggregator_for(backend)
         reporter = self._reporter_for(backend, folder, aggregator)
         self._ending.will_stop(study, reporter)
         runner = TrialRunner(
             plan=plan,
+            study=study,
             backend=backend,
             folder=folder,
             board=self._board,
@@ -214,18 +235,24 @@ class ModelOptimizer:
         )
         try:
             reporter.began(plan)
-            self._optimize(study, runner, plan.workers)
+            ahead = 0
+            if isinstance(backend, TellsOfJobs):
+                backend.listen(JobListener(ending=partial(about_to_end, study), late=runner.late), over)
+                ahead = plan.workers
+            self._optimize(study, runner, plan.workers, ahead)
             return self._ended(plan, self._summary(study, folder.path.name), folder, reporter)
         finally:
             reporter.close()
 
-    def _optimize(self, study: SearchStudy, runner: TrialRunner, workers: int) -> None:
+    def _optimize(self, study: SearchStudy, runner: TrialRunner, workers: int, ahead: int) -> None:
         runner.check_failures()
         optimize(
             study,
             runner.objective,
             trials=left_to_run(study, self._config.trials),
             jobs=workers,
+            ahead=ahead,
+            lease=self._lease,
             timeout=self._config.timeout_hours * 3600 or None,
             stopping=lambda: bool(self.stopped),
             failed=self._ending.fail,

@@ -1,5 +1,8 @@
 """One trial's way: asked for, started, run on a backend, recorded, and its value told."""
 
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -13,17 +16,24 @@ from seedpod.errors import (
     TrialError,
     TrialPruned,
     TrialStopped,
+    TrialSuperseded,
 )
 from seedpod.events import Plan
 from seedpod.guarded import Guarded
 from seedpod.money import Price
+from seedpod.objectives import Objective
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import space_of, spec_of
 from seedpod.progress import ConcurrentProgressAggregator
+from seedpod.remote.view import LateJob
 from seedpod.reporting import Reporter
 from seedpod.results.run_folder import RunFolder
-from seedpod.search.study import Trial, suggest
-from seedpod.trial import Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, checked_values
+from seedpod.search.judging import Judge
+from seedpod.search.study import SearchStudy, Trial, suggest
+from seedpod.tally import billed_seconds
+from seedpod.trial import ParamValue, Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, checked_values
+
+log = logging.getLogger(__name__)
 
 
 class TrialRunner:
@@ -31,6 +41,7 @@ class TrialRunner:
 
     Args:
         plan: What the search does.
+        study: Knows which trials are ours.
         backend: Where its trials run.
         folder: Where their records go.
         board: Knows every trial's state.
@@ -46,6 +57,7 @@ class TrialRunner:
         self,
         *,
         plan: Plan,
+        study: SearchStudy,
         backend: TrialBackend,
         folder: RunFolder,
         board: TrialBoard,
@@ -59,6 +71,7 @@ class TrialRunner:
         self._config = plan.config
         self._data = plan.data
         self._space = space_of(plan)
+        self._study = study
         self._backend = backend
         self._folder = folder
         self._board = board
@@ -73,13 +86,20 @@ class TrialRunner:
     def objective(self, trial: Trial) -> tuple[float, ...]:
         """Run one trial of the study and return its values; see ``search.study.optimize`` for what it raises."""
         self._check_going()
-        return self._run(spec_of(self._config, trial.number, suggest(self._space, trial), self._data))
+        spec = spec_of(self._config, trial.number, suggest(self._space, trial), self._data)
+        return self._run(spec, Judge(trial))
 
     def check_failures(self) -> None:
         """End the search where ``max_failures`` trials have failed."""
         most = self._config.max_failures
         if most and self._board.snapshot().finished[Status.FAILED] >= most:
             self._ending.stop(f"{most} failed trials (max_failures)")
+
+    def late(self, job: LateJob) -> None:
+        """A job has outlived its trial: its cost counts, and nothing else."""
+        cost = 0.0 if self._price is None else self._price.cost({"billed_seconds": job.extra})
+        self._board.charge(cost)
+        self._reporter.late(job, cost)
 
     def _check_going(self) -> None:
         if self._overtime() and not self._ending.reason:
@@ -105,15 +125,18 @@ class TrialRunner:
             raise TrialCancelled(f"another trial would cost more than max_cost={self._config.max_cost:g} USD allows")
         self._reporter.started(spec)
 
-    def _run(self, spec: TrialSpec) -> tuple[float, ...]:
+    def _run(self, spec: TrialSpec, judge: Judge) -> tuple[float, ...]:
         self._start(spec)
         error: TrialError | TrialStopped | None = None
         try:
-            result = self._backend.run(spec, partial(self._report, spec))
-            _check(result, spec)
+            result = self._judged(spec, judge)
         except (TrialError, TrialStopped) as caught:
-            error, result = caught, _ended(spec.number, caught, self._backend.name)
+            error, result = caught, _ended(spec, caught, self._backend.name, judge)
         result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
+        if not isinstance(error, TrialCancelled) and not self._study.has(spec.number):
+            self._reporter.late(_late_result(spec, result), 0.0)
+            error = _superseded(spec, result)
+            result = replace(_ended(spec, error, self._backend.name, judge), cost=result.cost)
         if isinstance(error, EndpointRefused | EndpointUnreachable):
             self._ending.fail(error)  # no trial would fare better
             error = TrialCancelled(error.message)
@@ -125,6 +148,19 @@ class TrialRunner:
             raise TrialPruned("" if result.error is None else result.error.message)
         return result.values
 
+    def _judged(self, spec: TrialSpec, judge: Judge) -> TrialResult:
+        """Run a trial and judge each of its epochs, those too of which its end alone tells."""
+        try:
+            result = self._backend.run(spec, partial(self._report, spec, judge))
+        except TrialError as error:
+            with _still_billed(error.run, error.backend):
+                judge.heard(error.values)
+            raise
+        _check(result, spec)
+        with _still_billed(result.run, result.backend):
+            judge.heard(spec.curve(result.history))
+        return result
+
     def _record(self, result: TrialResult) -> None:
         finished = self._board.finish(result, self._clock.now())
         if finished is None:
@@ -133,11 +169,11 @@ class TrialRunner:
             self._folder.write_trial(finished)
         self._reporter.finished(finished)
 
-    def _report(self, spec: TrialSpec, progress: TrialProgress) -> None:
-        if progress.value is not None and not spec.goals[0].takes(progress.value):
-            progress = replace(progress, value=None)
+    def _report(self, spec: TrialSpec, judge: Judge, progress: TrialProgress) -> None:
+        progress = _possible(spec.goals[0], progress)
         if self._board.report(progress, self._clock.now()):
             self._reporter.progressed(progress)
+            judge.heard(progress.values, progress.attempt)
 
 
 def _check(result: TrialResult, spec: TrialSpec) -> None:
@@ -157,12 +193,67 @@ def _check(result: TrialResult, spec: TrialSpec) -> None:
             raise
 
 
-def _ended(number: int, error: TrialError | TrialStopped, backend: str) -> TrialResult:
-    """The result of a trial that ended in an error; one that lost its endpoint was not at fault."""
+def _possible(objective: Objective, progress: TrialProgress) -> TrialProgress:
+    """The progress, with None for what is no possible value of its objective."""
+    told = (progress.value, *progress.values)
+    value, *values = (None if each is None or not objective.takes(each) else each for each in told)
+    return replace(progress, value=value, values=tuple(values))
+
+
+@contextmanager
+def _still_billed(run: Mapping[str, ParamValue], backend: str) -> Iterator[None]:
+    """A trial that is pruned at its end has run all the same."""
+    try:
+        yield
+    except TrialPruned as pruned:
+        pruned.run, pruned.backend = dict(run), backend
+        raise
+
+
+def _ended(spec: TrialSpec, error: TrialError | TrialStopped, backend: str, judge: Judge) -> TrialResult:
+    """The result of a trial that ended in an error; one that lost its endpoint was not at fault.
+
+    Of a pruned trial it tells the epochs that were judged, and none of those that its worker may have begun meanwhile.
+    """
     lost = isinstance(error, EndpointRefused | EndpointUnreachable | TrialStopped)
     status = Status.PRUNED if isinstance(error, TrialPruned) else Status.CANCELLED if lost else Status.FAILED
     failure = error if isinstance(error, TrialError) and status is Status.FAILED else None
     attempts = error.run.get("attempt", 1)
+    pruned = status is Status.PRUNED
     return TrialResult.ended(
-        number, status, failure, backend=error.backend or backend, run=error.run, attempts=int(attempts)
+        spec.number,
+        status,
+        failure,
+        epochs=judge.epochs if pruned else 0,
+        history=tuple({spec.objectives[0]: value} for value in judge.values) if pruned else (),
+        backend=error.backend or backend,
+        run=error.run,
+        attempts=int(attempts),
     )
+
+
+def _late_result(spec: TrialSpec, result: TrialResult) -> LateJob:
+    """A result that came when somebody else had the trial; its cost counts with its trial, which is cancelled here."""
+    return LateJob(
+        trial=spec.number,
+        uid=spec.uid,
+        attempt=result.attempts,
+        job=str(result.run.get("job", "")),
+        worker=str(result.run.get("worker", "")),
+        state=str(result.status),
+        value=result.value,
+        seconds=billed_seconds(result.run),
+        extra=0.0,
+    )
+
+
+def _superseded(spec: TrialSpec, result: TrialResult) -> TrialSuperseded:
+    log.warning(
+        "trial %d came late: this optimizer was not heard of for so long that another one has taken it up; what it "
+        "brought changes nothing",
+        spec.number,
+    )
+    error = TrialSuperseded("another optimizer has taken it up")
+    error.run = dict(result.run)
+    error.backend = result.backend
+    return error

@@ -91,7 +91,7 @@ def outlook(snapshot: Snapshot, now: float, at_once: int) -> Outlook | None:
         for trial in snapshot.running
     }
     deals = _Deals(sample, past.wait, past.scatter)
-    ends = deals.ends(list(guesses.values()), snapshot.queued, max(1, at_once, len(guesses)))
+    ends = deals.ends(list(guesses.values()), snapshot.queued, max(1, at_once))
     running = {number: guess.left() for number, guess in guesses.items()}
     return Outlook(
         seconds=statistics.fmean(ends),
@@ -221,11 +221,16 @@ class _Deals:
         ]
         last = max(slots, default=0.0)
         slots += [0.0] * (workers - len(running))
+        slots, behind = slots[:workers], slots[workers:]  # the latter begin where one of the former ends
         bulk = queued - dealt
         if bulk:
             work = bulk * (self._mean * doubt + self._wait) + chance.gauss(0, self._spread) * math.sqrt(bulk)
             slots = [slot + max(0.0, work) / workers for slot in slots]
         heapq.heapify(slots)
+        for left in behind:
+            end = slots[0] + left
+            heapq.heapreplace(slots, end)
+            last = max(last, end)
         for drawn in chance.choices(self._sample, k=dealt):
             end = slots[0] + self._wait + drawn * doubt
             heapq.heapreplace(slots, end)

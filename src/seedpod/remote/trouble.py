@@ -20,6 +20,7 @@ from seedpod.errors import (
     PerhapsSubmitted,
     RequestRefused,
 )
+from seedpod.remote.address import RUNPOD, UNNAMED
 from seedpod.remote.policy import Operation
 from seedpod.remote.secret import MASK, Secret
 
@@ -38,7 +39,6 @@ _REFUSALS = {
     405: _STRANGER,
     410: _STRANGER,
 }
-
 _WRONG_URL = (
     requests.exceptions.InvalidURL,
     requests.exceptions.MissingSchema,
@@ -77,6 +77,9 @@ class Place:
     url: str
     endpoint_id: str
     key: Secret
+
+    def __str__(self) -> str:
+        return self.url if self.endpoint_id == UNNAMED else f"the endpoint {self.endpoint_id} at {self.url}"
 
     def clean(self, text: str, most: int) -> str:
         """A foreign text without secrets, in one line, cut to so many letters."""
@@ -122,7 +125,16 @@ def from_answer(
     if code >= 500 or code < 200 or code == 408:  # 408 Request Timeout: a gateway's, and what it passed on is not known
         why = f"it answers HTTP {code}"
         return _unanswered(place, operation, why, detail, maybe=code not in _NOT_TAKEN, retry_after=retry_after)
-    at = f"the endpoint {place.endpoint_id} at {place.url}"
+    if place.endpoint_id == UNNAMED:
+        return _without_id(place, detail)
+    return _refusal(place, operation, code, quote=quote, detail=detail, retry_after=retry_after)
+
+
+def _refusal(
+    place: Place, operation: Operation, code: int, *, quote: str, detail: str, retry_after: float | None
+) -> BackendError:
+    """What an endpoint that answers, and does not do what was asked, means by that."""
+    at = str(place)
     if code == 429:
         message = f"{at} is over its limits (HTTP 429, {operation}); use fewer workers if this goes on."
         return EndpointBusy(message, detail=detail, retry_after=retry_after)
@@ -136,6 +148,8 @@ def from_answer(
 def from_nonsense(place: Place, operation: Operation, what: str, said: bytes) -> BackendError:
     """What a success whose body makes no sense comes to; ``what`` says what is wrong with it."""
     detail = f"{operation}: {place.clean(said.decode(errors='replace'), _QUOTED)}"
+    if place.endpoint_id == UNNAMED:
+        return _without_id(place, detail)
     return _unanswered(place, operation, f"its answer {what}", detail, maybe=True)
 
 
@@ -153,10 +167,18 @@ def seconds_to_wait(header: str | None, now: float) -> float | None:
     return max(0.0, (zoned - datetime.fromtimestamp(now, UTC)).total_seconds())
 
 
+def _without_id(place: Place, detail: str) -> EndpointRefused:
+    return EndpointRefused(
+        f"runpod_service_endpoint={place.url} names a host and no endpoint on it. Give the endpoint's id alone, or a "
+        f"URL that ends in it, such as {RUNPOD}/ENDPOINT_ID.",
+        detail=detail,
+    )
+
+
 def _unanswered(
     place: Place, operation: Operation, why: str, detail: str, *, maybe: bool, retry_after: float | None = None
 ) -> EndpointUnreachable:
-    said = f"no usable answer from the endpoint {place.endpoint_id} at {place.url} ({operation}): {why}."
+    said = f"no usable answer from {place} ({operation}): {why}."
     if maybe and operation is Operation.RUN:
         message = f"{said} The job was sent, and may run under an id that is not known."
         return PerhapsSubmitted(message, detail=detail, retry_after=retry_after)

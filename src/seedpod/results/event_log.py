@@ -17,13 +17,16 @@ from seedpod.board import FinishedTrial
 from seedpod.errors import SeedpodError
 from seedpod.events import Plan, Summary
 from seedpod.guarded import Guarded
-from seedpod.remote.view import EndpointView
+from seedpod.remote.view import EndpointView, LateJob
 from seedpod.trial import TrialProgress, TrialSpec, finite
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 2
 """Version of the lines' form; in the first line of every run."""
+
+
+_JOB_LATE = "job_late"
 
 
 class EventLog:
@@ -106,6 +109,21 @@ class EventLog:
         }
         self._write("trial_finished", at, facts)
 
+    def job_late(self, at: float, job: LateJob, cost: float) -> None:
+        """A job has ended after its trial."""
+        facts = {
+            "trial": job.trial,
+            "uid": job.uid,
+            "attempt": job.attempt,
+            "job": job.job,
+            "worker": job.worker,
+            "status": job.state,
+            "value": job.value,
+            "billed_seconds": job.seconds,
+            "cost": cost,
+        }
+        self._write(_JOB_LATE, at, facts)
+
     def endpoint(self, at: float, view: EndpointView) -> None:
         """The endpoint's state is another one."""
         facts = {
@@ -139,7 +157,7 @@ class EventLog:
 
 
 def read_spent(path: Path) -> float:
-    """USD that the trials of earlier runs have cost which have no record: those that were cancelled.
+    """USD of earlier runs that are in no trial's record: of trials that were cancelled, and of jobs that ended late.
 
     Raises:
         SeedpodError: The file cannot be read.
@@ -150,13 +168,14 @@ def read_spent(path: Path) -> float:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise SeedpodError(f"cannot read {path} ({error.strerror}).") from error
-    return sum(_cost_of_cancelled(line) for line in lines if '"cancelled"' in line)
+    return sum(_cost_without_record(line) for line in lines if '"cancelled"' in line or _JOB_LATE in line)
 
 
-def _cost_of_cancelled(line: str) -> float:
+def _cost_without_record(line: str) -> float:
     try:
         fact = json.loads(line)
-        return float(fact["cost"]) if fact["event"] == "trial_finished" and fact["status"] == "cancelled" else 0.0
+        cancelled = fact["event"] == "trial_finished" and fact["status"] == "cancelled"
+        return float(fact["cost"]) if cancelled or fact["event"] == _JOB_LATE else 0.0
     except (ValueError, KeyError, TypeError):
         return 0.0  # half a line, or somebody's note
 

@@ -1,12 +1,53 @@
 """Pruners whose decisions belong to their trial: same seed, same study, whatever the workers and the timing."""
 
+import warnings
 from collections.abc import Callable
 
-from optuna.pruners import BasePruner
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PatientPruner,
+    SuccessiveHalvingPruner,
+)
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from seedpod.search.attempts import as_it_counts, revive
 from seedpod.search.view import StudyView
+
+_STARTUP = 4
+"""Ended trials below which a median says little."""
+_KEPT = 3
+"""Of so many trials one goes on to the next rung: the papers' choice (ASHA arXiv:1810.05934, Hyperband 1603.06560)."""
+_PATIENCE = 2
+"""Epochs without a better value that ``patient`` waits for before it looks at the median."""
+
+
+def make_pruner(name: str, epochs: tuple[int, int], lag: int | None) -> BasePruner:
+    """The pruner of a search.
+
+    Args:
+        name: ``hyperband``, ``asha``, ``median``, ``patient`` or ``none``.
+        epochs: Fewest epochs of a trial, before which nothing is pruned, and most.
+        lag: See LaggedPruner; None judges by whatever has been reported at that moment, which no seed repeats.
+    """
+    least, most = epochs
+    warnings.filterwarnings("ignore", category=ExperimentalWarning, message=".*PatientPruner.*")
+
+    def median() -> BasePruner:
+        return MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=least - 1)
+
+    makers: dict[str, Callable[[], BasePruner]] = {
+        "hyperband": lambda: HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=_KEPT),
+        "asha": lambda: SuccessiveHalvingPruner(min_resource=least, reduction_factor=_KEPT),
+        "median": median,
+        "patient": lambda: PatientPruner(median(), patience=_PATIENCE),
+        "none": NopPruner,
+    }
+    return makers[name]() if lag is None else LaggedPruner(makers[name], lag)
 
 
 class LaggedPruner(BasePruner):
@@ -15,8 +56,9 @@ class LaggedPruner(BasePruner):
     Goes with a ``LaggedSampler`` of the same lag, which lets no trial begin before those have ended: so there is
     nothing to wait for here. Each decision has a pruner of its own, for Optuna's keep what they saw first. Thread-safe.
 
-    A trial that is run again after a kill must not be judged by what it had reported before: give it back to the study
-    as a new one, or leave pruning out of its repetition.
+    A trial that is run again, after a kill or with a lost worker, is judged by what its last attempt reports alone, and
+    so are the others by it: values go in by ``report``, and ``begin_again`` comes before those of another attempt
+    (``take_up_open`` does it for trials that an earlier process left).
 
     Args:
         make: Makes the pruner of one decision.
@@ -38,4 +80,7 @@ class LaggedPruner(BasePruner):
             raise AssertionError(
                 f"trial {trial.number} is judged before trial {running[0]} has ended: the sampler has another lag"
             )
-        return self._make().prune(StudyView(study, known), trial)
+        view = StudyView(study, [as_it_counts(other) for other in known])
+        pruned = self._make().prune(view, as_it_counts(trial))
+        revive(study._storage, trial, notes=view.written)  # noqa: SLF001
+        return pruned

@@ -17,6 +17,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from seedpod.errors import TrialCancelled
 from seedpod.guarded import Guarded
+from seedpod.search.asking import LowerWaits
+from seedpod.search.attempts import as_it_counts
 from seedpod.search.view import StudyView
 
 log = logging.getLogger(__name__)
@@ -141,14 +143,14 @@ class LaggedSampler(BaseSampler):
 
         looks = 0
         while not self._history.wait_for(known, self._look):
-            self._load(study)
+            if self._load(study, below=number):
+                raise LowerWaits
             looks += 1
             if self._look and looks == round(_PATIENCE / self._look):
                 with self._history.locked() as history:
                     lowest = history.lowest_open
                 log.warning(
-                    "trial %d waits for trial %d, which another optimizer of this study has; if that one has ended, "
-                    "start it again on its own machine",
+                    "trial %d waits for trial %d, which another optimizer of this study has",
                     number,
                     lowest,
                 )
@@ -182,7 +184,7 @@ class LaggedSampler(BaseSampler):
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:  # noqa: ARG002
         """Let the inner sampler finish and drop it; wake whoever waits for this trial."""
-        ended = copy(trial)
+        ended = copy(as_it_counts(trial))
         ended.state, ended.values = state, None if values is None else list(values)
         with self._history.locked() as history:
             found = history.inner.pop(trial.number, None)
@@ -205,21 +207,26 @@ class LaggedSampler(BaseSampler):
             shown.append(known)
         return shown
 
-    def _load(self, study: Study, *, once: bool = False) -> None:
-        """Take in what the storage has: an earlier run's trials, and those of other optimizers."""
+    def _load(self, study: Study, *, once: bool = False, below: int = 0) -> bool:
+        """Take in what the storage has: an earlier run's trials, and those of other optimizers.
+
+        Returns:
+            Whether a trial ``below`` this number waits for somebody to run it: it was given back.
+        """
         with self._history.locked() as history:
             if once and history.loaded:
-                return
+                return False
         stored = study.get_trials(deepcopy=False)
         with self._history.locked() as history:
             history.loaded = True
             for trial in stored:
                 if trial.state.is_finished():
-                    history.ended.setdefault(trial.number, trial)
+                    history.ended.setdefault(trial.number, as_it_counts(trial))
                 elif trial.user_attrs.get(DETERMINED):
                     history.determined.setdefault(
                         trial.number, _running(trial.number, trial.params, trial.distributions)
                     )
+        return any(trial.state is TrialState.WAITING and trial.number < below for trial in stored)
 
 
 def _seed_of(*entropy: int) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,23 +11,28 @@ from pathlib import Path
 
 import optuna
 from optuna import Study, Trial
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError, TrialPruned
+from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError, TrialPruned, TrialSuperseded
 from seedpod.guarded import Guarded
-from seedpod.search.asking import OWNER, NothingLeft, SearchStudy, SharedStudy
+from seedpod.search.asking import OWNER, NothingLeft, Places, SearchStudy, SharedStudy
+from seedpod.search.attempts import cover_void, void_reports
+from seedpod.search.lease import LeaseRules, keeping
 from seedpod.search.sampler import LaggedSampler
 from seedpod.search.space import SearchSpace
 from seedpod.search.storage import close_storage, explained, open_storage
 from seedpod.trial import ParamValue, Status
 
 __all__ = [
+    "BasePruner",
     "BaseSampler",
     "Ended",
     "SearchStudy",
     "Trial",
+    "about_to_end",
     "agree",
     "close_study",
     "ended_trials",
@@ -148,6 +154,7 @@ def take_up_open(study: Study, told: Mapping[int, Ended], alive: Callable[[str],
             end = told[trial.number]
             study.tell(trial.number, end.values or None, state=_STATES[end.status])
         elif taken:
+            void_reports(study._storage, trial)  # noqa: SLF001
             # Optuna's pool runs waiting trials before it makes new ones.
             study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)  # noqa: SLF001
 
@@ -199,6 +206,10 @@ def suggest(space: SearchSpace, trial: Trial) -> dict[str, ParamValue]:
     return params
 
 
+class _Superseded(BaseException):
+    """Leaves a trial to the optimizer that has taken it up."""
+
+
 class _LeftOpen(BaseException):
     """Leaves a trial open, for a later run to take up. No Exception, because Optuna turns those into failed trials."""
 
@@ -212,6 +223,8 @@ def optimize(
     timeout: float | None,
     stopping: Callable[[], bool],
     failed: Callable[[BaseException], None],
+    ahead: int = 0,
+    lease: LeaseRules | None = None,
 ) -> None:
     """Run ``study.optimize``.
 
@@ -227,20 +240,46 @@ def optimize(
         timeout: Seconds after which no trial starts; None is no limit.
         stopping: Asked after each trial; True ends the search.
         failed: Gets what ends the search, at once and from the thread where it happened.
+        lease: When another optimizer of a shared study is taken for dead.
+        ahead: How many trials may be under way in addition, each in the place of one that ``about_to_end``.
     """
-    watched = _Watched(objective, stopping, failed)
+    study.places = Places(jobs)
+    study.until = time.monotonic() + timeout if timeout else float("inf")
+    study.until = time.monotonic() + timeout if timeout else float("inf")
+    watched = _Watched(objective, stopping, failed, study.places)
     study.around = watched.ask
     try:
-        study.optimize(
-            watched.run, n_trials=trials, n_jobs=jobs, timeout=timeout, catch=(TrialError,), callbacks=[watched.told]
-        )
-    except _LeftOpen:
-        pass
+        with keeping(study, lease):
+            _run(study, watched, trials, jobs + ahead)
     except BaseException as error:  # noqa: BLE001 - the study could not be told how a trial ended
         failed(explained(error))
-    untold = watched.untold()
+    untold = [number for number in watched.untold() if study.has(number)]
     if untold:
         failed(SeedpodError(f"the study was not told how trial {untold[0]} ended; its record has it. Start again."))
+
+
+def _run(study: SearchStudy, watched: "_Watched", trials: int, threads: int) -> None:
+    while True:
+        left = study.until - time.monotonic()
+        try:
+            study.optimize(
+                watched.run,
+                n_trials=trials,
+                n_jobs=threads,
+                timeout=None if math.isinf(left) else max(0.0, left),
+                catch=(TrialError,),
+                callbacks=[watched.told],
+            )
+        except _LeftOpen:
+            return
+        except _Superseded:
+            continue  # Optuna's pool ends with it; what is left goes on
+        except (ValueError, optuna.exceptions.UpdateFinishedTrialError) as error:
+            # Another optimizer took a trial up in the moment in which it was told.
+            if not isinstance(study, SharedStudy) or "annot" not in str(error):
+                raise
+        else:
+            return
 
 
 class _Watched:
@@ -251,31 +290,49 @@ class _Watched:
         objective: Callable[[Trial], float | Sequence[float]],
         stopping: Callable[[], bool],
         failed: Callable[[BaseException], None],
+        places: Places,
     ) -> None:
+        self._places = places
         self._objective = objective
         self._stopping = stopping
         self._failed = failed
         self._untold: Guarded[set[int]] = Guarded(set())
 
     def ask(self, ask: Callable[[], Trial]) -> Trial:
-        """Ask for a trial."""
+        """Ask for a trial, when there is a place for it."""
+        if not self._places.take() or self._stopping():
+            raise _LeftOpen
+        trial = None
         try:
-            return ask()
+            trial = ask()
         except (NothingLeft, TrialCancelled) as error:
             raise _LeftOpen from error
         except BaseException as error:
             self._failed(explained(error))
             raise _LeftOpen from error
+        else:
+            return trial
+        finally:
+            self._places.named(None if trial is None else trial.number)
 
     def run(self, trial: Trial) -> float | Sequence[float]:
-        """Run a trial."""
+        """Run a trial, and leave its place to the next one."""
+        try:
+            return self._run(trial)
+        finally:
+            self._places.free(trial.number)
+
+    def _run(self, trial: Trial) -> float | Sequence[float]:
         try:
             values = self._objective(trial)
+        except TrialSuperseded as error:
+            raise _Superseded from error
         except TrialCancelled as error:
             if not self._stopping():  # nobody has asked for it: without this trial's end others would wait for ever
                 self._failed(error)
             raise _LeftOpen from error
         except TrialPruned as error:
+            cover_void(trial)
             raise optuna.TrialPruned(str(error)) from error
         except TrialError:
             raise
@@ -299,8 +356,14 @@ class _Watched:
             return sorted(numbers)
 
 
-def stop_waiting(study: Study) -> None:
+def about_to_end(study: SearchStudy, number: int) -> None:
+    """A trial has a second or so left: the next one may begin."""
+    study.places.free(number)
+
+
+def stop_waiting(study: SearchStudy) -> None:
     """Let no trial wait for another one any more; see ``LaggedSampler.stop``."""
+    study.places.stop()
     if isinstance(study.sampler, LaggedSampler):
         study.sampler.stop()
 

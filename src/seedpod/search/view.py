@@ -19,7 +19,9 @@ class StudyView(Study):
         self.__dict__.update(study.__dict__)
         self.study_name = _NAME
         self._shown = list(trials)
-        self._storage = _StorageView(study._storage, study._study_id, self._shown)  # type: ignore[assignment]  # noqa: SLF001
+        self.written: set[str] = set()
+        """System attributes of trials that were set through this view."""
+        self._storage = _StorageView(study._storage, study._study_id, self._shown, self.written)  # type: ignore[assignment]  # noqa: SLF001
 
     def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:  # noqa: FBT001, FBT002
         """The given trials."""
@@ -37,13 +39,18 @@ class StudyView(Study):
 class _StorageView:
     """The real storage, but for what a study asks it about trials: Hyperband goes past its study to there."""
 
-    def __init__(self, storage: BaseStorage, study_id: int, trials: list[FrozenTrial]) -> None:
+    def __init__(self, storage: BaseStorage, study_id: int, trials: list[FrozenTrial], written: set[str]) -> None:
+        self._written = written
         self._storage = storage
         self._study_id = study_id
         self._shown = trials
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._storage.set_trial_system_attr(trial_id, key, value)
+        self._written.add(key)
 
     def get_study_id_from_name(self, _name: str) -> int:
         return self._study_id

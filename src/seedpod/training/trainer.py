@@ -13,8 +13,8 @@ import numpy as np
 from seedpod.errors import Cause, DatasetError, TrainingError
 from seedpod.health import Health, mean_health
 from seedpod.training.datasets import Dataset, attach, folds, split
+from seedpod.training.examiner import Examiner, seed_of
 from seedpod.training.health import health_of
-from seedpod.training.judge import Judge, seed_of
 from seedpod.training.model_builder import build_model, compile_model, read_batch_size
 from seedpod.training.probe import StepWatch, look, probe_rows
 from seedpod.training.scoring import score
@@ -54,35 +54,35 @@ class Trainer:
             return self._train(spec, dataset, report, check)
 
     def _train(self, spec: TrialSpec, dataset: Dataset, report: Report, check: Callable[[], None]) -> TrialResult:
-        judge = Judge(spec, report, check)
+        examiner = Examiner(spec, report, check)
         found: list[Health] = []
-        examining = 0.0
+        looking = 0.0
         for fold, (train, validation) in enumerate(_folds(spec, dataset)):
             if fold:
                 _forget()
-            judge.begin_fold()
+            examiner.begin_fold()
             steps = StepWatch()
             model = fit_model(
                 spec,
                 dataset,
                 train,
-                [steps, _Watch(judge, dataset, validation)],
+                [steps, _Watch(examiner, dataset, validation)],
                 seed=seed_of(spec, fold),
                 device=str(self._environment["device"]),
             )
-            if judge.hopeless:
+            if examiner.hopeless:
                 break
-            began = judge.seconds
+            began = examiner.seconds
             layers = look(model, *_probe(spec, dataset, validation), steps.ratios)
-            found.append(health_of(layers, judge.fold_history, len(dataset.info.class_names)))
-            examining += judge.seconds - began
-        seconds = judge.seconds
-        known = {"training_time": seconds - examining, "model_size": megabytes(model)}
-        if "inference_latency" in spec.objectives and not judge.hopeless:
-            known["inference_latency"] = latency(model, dataset.x_train[:1], judge.between_batches)
-        return judge.result(
+            found.append(health_of(layers, examiner.fold_history, len(dataset.info.class_names)))
+            looking += examiner.seconds - began
+        seconds = examiner.seconds
+        known = {"training_time": seconds - looking, "model_size": megabytes(model)}
+        if "inference_latency" in spec.objectives and not examiner.hopeless:
+            known["inference_latency"] = latency(model, dataset.x_train[:1], examiner.between_batches)
+        return examiner.result(
             known,
-            health=None if judge.hopeless else mean_health(found),
+            health=None if examiner.hopeless else mean_health(found),
             parameters=count_parameters(model),
             environment=self._environment,
             seconds=seconds,
@@ -131,18 +131,18 @@ def fit_model(
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Looks at a fold between its batches, and has each epoch judged by the validation images."""
 
-    def __init__(self, judge: Judge, dataset: Dataset, validation: np.ndarray) -> None:
+    def __init__(self, examiner: Examiner, dataset: Dataset, validation: np.ndarray) -> None:
         super().__init__()
-        self._judge = judge
+        self._examiner = examiner
         self._x, self._y, self._rows = dataset.x_train, dataset.y_train, validation
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._judge.between_batches()
-        self._judge.check_loss(float((logs or {}).get("loss", 0.0)))
+        self._examiner.between_batches()
+        self._examiner.check_loss(float((logs or {}).get("loss", 0.0)))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         row = {name: float(value) for name, value in (logs or {}).items()}
-        if not self._judge.epoch_ended({**row, **score(self._logits(), self._y[self._rows])}):
+        if not self._examiner.epoch_ended({**row, **score(self._logits(), self._y[self._rows])}):
             self.model.stop_training = True
 
     def _logits(self) -> np.ndarray:
@@ -150,7 +150,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         parts = []
         for first in range(0, len(self._rows), EVALUATION_BATCH):
             parts.append(self.model.predict_on_batch(self._x[self._rows[first : first + EVALUATION_BATCH]]))
-            self._judge.between_batches()
+            self._examiner.between_batches()
         return np.concatenate(parts)
 
 

@@ -1,4 +1,4 @@
-"""How one trial is judged over its epochs and folds, fed by hand: no model, no process."""
+"""How one trial is examined over its epochs and folds, fed by hand: no model, no process."""
 
 import math
 import statistics
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import samples
 from seedpod.errors import Cause, TrainingError, TrialCancelled
-from seedpod.training.judge import PATIENCE, Judge, seed_of
+from seedpod.training.examiner import PATIENCE, Examiner, seed_of
 from seedpod.trial import Status, TrialProgress, TrialResult, TrialSpec
 
 ENVIRONMENT = {"reproducible": "bit for bit on this kind of CPU"}
@@ -33,18 +33,18 @@ class Trial:
     def __init__(self, **changes: Any) -> None:
         self.seen: list[TrialProgress] = []
         self.spec: TrialSpec = samples.spec(**{"max_epochs": 20, "max_seconds": 0.0, **changes})
-        self.judge = Judge(self.spec, self.seen.append, lambda: None)
+        self.examiner = Examiner(self.spec, self.seen.append, lambda: None)
 
     def fold(self, *rows: dict[str, float]) -> int:
         """Train a fold on these epochs until it ends; how many it took."""
-        self.judge.begin_fold()
+        self.examiner.begin_fold()
         for epoch, each in enumerate(rows, 1):
-            if not self.judge.epoch_ended(each):
+            if not self.examiner.epoch_ended(each):
                 return epoch
         return len(rows)
 
     def result(self) -> TrialResult:
-        return self.judge.result(KNOWN, parameters=10, environment=ENVIRONMENT, seconds=1.0)
+        return self.examiner.result(KNOWN, parameters=10, environment=ENVIRONMENT, seconds=1.0)
 
 
 def test_best_epoch_follows_the_objective() -> None:
@@ -108,6 +108,7 @@ def test_progress_counts_over_all_folds() -> None:
     assert [(each.epoch, each.sequence, each.max_epochs) for each in trial.seen] == [(n, n, 6) for n in range(1, 7)]
     assert [each.value for each in trial.seen] == pytest.approx([0.5, 0.6, 0.6, 0.75, 0.75, 2.2 / 3])
     assert trial.seen[-1].value == trial.result().value
+    assert trial.seen[-1].values == tuple(each.value for each in trial.seen) == trial.spec.curve(trial.result().history)
 
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=8), min_size=2, max_size=5))
@@ -120,6 +121,7 @@ def test_last_value_told_is_the_result(folds: list[list[float]]) -> None:
         trial.fold(*map(row, padded))
     result = trial.result()
     assert trial.seen[-1].value == result.value
+    assert trial.seen[-1].values == tuple(each.value for each in trial.seen) == trial.spec.curve(result.history)
     assert result.epochs == len(trial.seen) == len(result.history) <= trial.spec.total_epochs
 
 
@@ -163,7 +165,7 @@ def test_threshold_holds_for_each_fold() -> None:
     trial = Trial(cv_folds=3, min_accuracy=0.5, min_accuracy_epochs=1, max_epochs=2)
     trial.fold(row(0.6), row(0.7))
     assert trial.fold(row(0.3), row(0.9)) == 1
-    assert trial.judge.hopeless
+    assert trial.examiner.hopeless
     assert trial.result().epochs == 3
 
 
@@ -171,9 +173,9 @@ def test_deadline_is_over_all_folds() -> None:
     """The time of a trial is that of all its folds together."""
     trial = Trial(cv_folds=2, max_epochs=2, max_seconds=1e-9)
     trial.fold(row(0.5), row(0.5))
-    trial.judge.begin_fold()
+    trial.examiner.begin_fold()
     with pytest.raises(TrainingError, match=r"max_training_time_minutes\), in epoch 3 of 4") as caught:
-        trial.judge.between_batches()
+        trial.examiner.between_batches()
     assert caught.value.cause is Cause.DEADLINE
 
 
@@ -181,8 +183,8 @@ def test_deadline_is_over_all_folds() -> None:
 def test_loss_that_is_not_finite_ends_the_trial(loss: float) -> None:
     """A loss that is not finite, of a batch or of the validation images, is a divergence and never a value."""
     trial = Trial(objectives=("val_loss",))
-    trial.judge.begin_fold()
-    for judged in (lambda: trial.judge.check_loss(loss), lambda: trial.judge.epoch_ended(row(0.5, loss))):
+    trial.examiner.begin_fold()
+    for judged in (lambda: trial.examiner.check_loss(loss), lambda: trial.examiner.epoch_ended(row(0.5, loss))):
         with pytest.raises(TrainingError) as caught:
             judged()
         assert caught.value.cause is Cause.DIVERGED
@@ -195,6 +197,6 @@ def test_stop_comes_out() -> None:
     def check() -> None:
         raise TrialCancelled("enough")
 
-    judge = Judge(samples.spec(), lambda _: None, check)
+    examiner = Examiner(samples.spec(), lambda _: None, check)
     with pytest.raises(TrialCancelled, match="enough"):
-        judge.between_batches()
+        examiner.between_batches()

@@ -1,4 +1,4 @@
-"""Judges one trial over its folds: what is reported, what ends it, and what it comes to. Without Keras."""
+"""Examines one trial over its folds: what is reported, what ends it, and what it comes to. Without Keras."""
 
 import math
 import statistics
@@ -18,7 +18,7 @@ PATIENCE = 3
 Row = dict[str, float | None]
 
 
-class Judge:
+class Examiner:
     """Follows one trial; used by one thread.
 
     The best epoch of a fold is that of the first objective which is known each epoch (see ``guide_of``); all values of
@@ -90,28 +90,20 @@ class Judge:
         patient = epoch < spec.min_epochs or epoch - fold.best_epoch < PATIENCE
         self.hopeless = self._why_hopeless(fold)
         goes_on = epoch < spec.max_epochs and patient and not self.hopeless
+        told = spec.curve(self._history(), fold_ended=not goes_on)
         self._report(
             TrialProgress(
                 number=spec.number,
                 sequence=self._epochs,
                 epoch=self._epochs,
                 max_epochs=spec.total_epochs,
-                value=self._value(goes_on=goes_on),
+                value=told[-1],
                 metrics=dict(row),
                 seconds=self.seconds,
+                values=told,
             )
         )
         return goes_on
-
-    def _value(self, *, goes_on: bool) -> float | None:
-        """See TrialProgress: of the epoch, or of the folds that have ended."""
-        first = self._spec.goals[0]
-        if not first.each_epoch:
-            return None
-        ended = self._folds[:-1] if goes_on else self._folds
-        if self._spec.cv_folds == 1 or not ended:
-            return self._folds[-1].history[-1][first.name]
-        return statistics.fmean(fold.best[first.name] for fold in ended)
 
     def _why_hopeless(self, fold: "_Fold") -> str:
         epochs, least = self._spec.min_accuracy_epochs, self._spec.min_accuracy
@@ -130,7 +122,7 @@ class Judge:
         Raises:
             TrainingError: A value is none of its objective's.
         """
-        history = tuple(row for fold in self._rows() for row in fold)
+        history = self._history()
         common = {"epochs": self._epochs, "history": history, **described}
         if self.hopeless:
             error = TrialFailure(Cause.HOPELESS, self.hopeless)
@@ -150,10 +142,10 @@ class Judge:
             **{**common, "environment": self._environment(common["environment"])},
         )
 
-    def _rows(self) -> list[list[Row]]:
+    def _history(self) -> tuple[Row, ...]:
         if self._spec.cv_folds == 1:
-            return [[dict(row) for row in fold.history] for fold in self._folds]
-        return [[{"fold": number, **row} for row in fold.history] for number, fold in enumerate(self._folds, 1)]
+            return tuple(dict(row) for fold in self._folds for row in fold.history)
+        return tuple({"fold": number, **row} for number, fold in enumerate(self._folds, 1) for row in fold.history)
 
     def _environment(self, environment: Mapping[str, ParamValue]) -> dict[str, ParamValue]:
         """The process's environment; where times are values, its promise does not hold for them."""
