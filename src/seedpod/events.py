@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.config import OptimizationConfig
+from seedpod.health import Health, advice
 from seedpod.training.datasets import DatasetInfo
 from seedpod.trial import TrialFailure
 
@@ -41,6 +42,23 @@ class FailureGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """What is ill with a trial's network and what may help.
+
+    Attributes:
+        which: ``best`` or ``worst``.
+        trial: The trial.
+        health: Of its network.
+        lines: The worst first; empty where nothing stands out.
+    """
+
+    which: str
+    trial: FinishedTrial
+    health: Health
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """How a whole search ended.
 
@@ -57,6 +75,7 @@ class Summary:
         ended_at: Seconds since the epoch.
         cost: USD, of all trials, those of an earlier run of this search included.
         front: See Snapshot.
+        worst: The worst complete trial; None where there is no other than the best.
     """
 
     run: str
@@ -70,6 +89,16 @@ class Summary:
     ended_at: float
     cost: float = 0.0
     front: tuple[FinishedTrial, ...] = ()
+    worst: FinishedTrial | None = None
+
+    @property
+    def advice(self) -> tuple[Advice, ...]:
+        """For the best and the worst trial, as far as their health is known."""
+        return tuple(
+            Advice(which, trial, trial.result.health, advice(trial.result.health, trial.spec.params))
+            for which, trial in (("best", self.best), ("worst", self.worst))
+            if trial is not None and trial.result.health is not None
+        )
 
 
 class Observer:
@@ -110,6 +139,7 @@ def summarize(
         ended_at=ended_at,
         cost=snapshot.bill.usd,
         front=snapshot.front,
+        worst=None if snapshot.worst is snapshot.best else snapshot.worst,
     )
 
 

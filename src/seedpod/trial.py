@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, NoReturn, Protocol, Self
 
 from seedpod.errors import Cause, ContractMismatch, TrainingError, TrialError
-from seedpod.health import Health
+from seedpod.health import Health, weighed
 from seedpod.objectives import OBJECTIVES, Objective, checked, objectives_of
 
 SCHEMA = 3
@@ -362,6 +362,14 @@ class TrialResult:
         """The value of each objective of its spec; empty where there is none."""
         return () if self.value is None else (self.value, *self.further)
 
+    def scores(self, health_weight: float) -> tuple[float, ...]:
+        """What a search compares: the values; where ``health_weight`` is not 0, as under ``mode=health``, the only one
+        weighed with the health, as far as that is known.
+        """
+        if not health_weight or self.value is None or self.health is None:
+            return self.values
+        return (weighed(self.value, self.health, health_weight),)
+
     @classmethod
     def ended(cls, number: int, status: Status, error: TrialError | None = None, **known: Any) -> Self:
         """The result of a trial that ended without a value."""
@@ -598,7 +606,7 @@ class _Reader:
         try:
             return Health.from_plain(value)
         except (KeyError, TypeError, ValueError):
-            self._refuse(name, value, "null, or the health of a network")
+            self.refuse(name, value, "null, or the health of a network")
 
     def finish(self) -> None:
         if self._data:

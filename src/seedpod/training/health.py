@@ -71,12 +71,12 @@ def unsaturated_units(layers: Sequence[LayerHealth]) -> float:
 
 
 def gradient_flow(layers: Sequence[LayerHealth]) -> float:
-    """1 where the largest gradient norm of a layer is up to 10^1.5 times the smallest, 0 from 10^4 times on, or where one
-    is not finite, or 0 while another is not.
+    """1 where the largest gradient norm of a layer is up to 10^1.5 times the smallest; 0 from 10^4 times on, where one is
+    not finite, or where one is 0 and another is not.
 
     Vanishing and exploding gradients change by a factor with each layer, so their norms drift apart by powers of ten:
-    Bengio et al., "Learning Long-Term Dependencies with Gradient Descent is Difficult", 1994; measured layer by layer as
-    Glorot and Bengio, 2010, have it. A network without any gradient has nothing left to learn from the probe: 1.
+    Bengio et al., "Learning Long-Term Dependencies with Gradient Descent is Difficult", 1994; measured layer by layer
+    as Glorot and Bengio, 2010, have it. A network without any gradient has nothing left to learn from the probe: 1.
     """
     norms = [layer.gradient for layer in layers]
     known = [norm for norm in norms if norm is not None]
@@ -88,8 +88,8 @@ def gradient_flow(layers: Sequence[LayerHealth]) -> float:
 
 
 def update_ratio(layers: Sequence[LayerHealth]) -> float:
-    """1 where a step changes the kernel of each layer by 10^-4 to 10^-2 of its norm, 0 where one layer's changes by less
-    than 10^-6 or by more than its whole norm.
+    """1 where a step changes the kernel of each layer by 10^-4 to 10^-2 of its norm; 0 where it changes that of one by
+    less than 10^-6, or by more than all of it.
 
     A step of about a thousandth of the weights is what networks that learn well show: Karpathy, CS231n course notes,
     "Neural Networks Part 3: Ratio of weights:updates"; You et al., "Large Batch Training of Convolutional Networks",
@@ -130,8 +130,8 @@ def convergence(losses: Sequence[float]) -> float:
     """1 minus the progress an epoch in the last fifth of the epochs, as a share of the mean progress an epoch.
 
     Progress is how far the lowest training loss so far is below that of guessing. A loss that falls in a straight line
-    to its end has not converged at all (0), as one epoch alone has not; one that has settled has (1). A network that has
-    lost less than a tenth of the loss of guessing has learned nothing on which to settle: the component is scaled down.
+    to its end has not converged at all (0), as one epoch alone has not; one that has settled has (1). A network that
+    has lost less than a tenth of the loss of guessing has learned too little to settle on: the component is scaled down.
     After Prechelt, "Early Stopping - But When?", 1998, whose training progress is taken over a strip of epochs.
 
     Args:

@@ -5,7 +5,7 @@ what they have learned, so that nothing is drawn: on a CPU the same weights show
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,8 +134,11 @@ def _count(activation: Any, before: np.ndarray, after: np.ndarray) -> tuple[int,
 
 
 def _pass(probe: keras.Model, images: np.ndarray, labels: np.ndarray) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """One pass forth and back: the gradient of the mean cross-entropy by each trainable weight, by the weight's path, and
-    what ``probe`` answers beside the logits, which come first.
+    """One pass forth and back.
+
+    Returns:
+        The gradient of the mean cross-entropy by each trainable weight, by the weight's path; and what ``probe``
+        answers beside the logits, which come first.
     """
     weights = probe.trainable_variables
     values = [weight.value for weight in weights]
