@@ -154,7 +154,9 @@ def _on_update_ratio(health: Health, _params: Params) -> Iterator[str]:
         return abs(decades(layer.update, USUAL_UPDATE))
 
     layer = max(health.layers, key=far)
-    if layer.update is not None and layer.update < USUAL_UPDATE:
+    if layer.update == 0:
+        yield f"{layer.name} does not change: a higher learning rate"
+    elif layer.update is not None and layer.update < USUAL_UPDATE:
         yield f"{layer.name} changes by only {layer.update:.1g} of its size a step: a higher learning rate"
     else:
         size = "beyond every number" if layer.update is None else f"by {layer.update:.0%} of its size"

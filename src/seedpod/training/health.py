@@ -71,8 +71,8 @@ def unsaturated_units(layers: Sequence[LayerHealth]) -> float:
 
 
 def gradient_flow(layers: Sequence[LayerHealth]) -> float:
-    """1 where the largest gradient norm of a layer is up to 10^1.5 times the smallest; 0 from 10^4 times on, where one is
-    not finite, or where one is 0 and another is not.
+    """1 where the largest gradient norm of a layer is up to 10^1.5 times the smallest; 0 from 10^4 times on, where one
+    is not finite, or where one is 0 and another is not.
 
     Vanishing and exploding gradients change by a factor with each layer, so their norms drift apart by powers of ten:
     Bengio et al., "Learning Long-Term Dependencies with Gradient Descent is Difficult", 1994; measured layer by layer
@@ -131,7 +131,7 @@ def convergence(losses: Sequence[float]) -> float:
 
     Progress is how far the lowest training loss so far is below that of guessing. A loss that falls in a straight line
     to its end has not converged at all (0), as one epoch alone has not; one that has settled has (1). A network that
-    has lost less than a tenth of the loss of guessing has learned too little to settle on: the component is scaled down.
+    has lost less than a tenth of the loss of guessing has learned too little to settle: its component is scaled down.
     After Prechelt, "Early Stopping - But When?", 1998, whose training progress is taken over a strip of epochs.
 
     Args:
