@@ -26,7 +26,7 @@ from seedpod.trial import Status, TrialProgress, TrialResult, TrialSpec
 RUNNING = 16
 SIZES = (10, 1_000, 100_000)
 REPEATS = 7
-PARAMS = {"conv_layers": 2, "kernel_size": 3, "filters_0": 16, "filters_1": 32}
+PARAMS = {"conv_blocks": 2, "kernel_size": 3, "filters_0": 16, "filters_1": 32}
 
 
 def spec(number: int) -> TrialSpec:

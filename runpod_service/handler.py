@@ -31,6 +31,7 @@ from seedpod import __version__
 from seedpod.errors import Cause, ConfigError, ContractMismatch, TrainingError, TrialCancelled, TrialError
 from seedpod.training.child import PoolLimits
 from seedpod.training.datasets import NAMES, available, prepare
+from seedpod.training.gpu import devices_of, gpu_name
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
 from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult, Wire, WorkerReport, probe_wire
 
@@ -68,12 +69,14 @@ class WorkerSettings:
         cache_dir: SEEDPOD_CACHE_DIR, where the prepared data sets are.
         trainer: SEEDPOD_TRAINER, ``module:factory`` of what the processes run.
         devices: CUDA_VISIBLE_DEVICES, or all GPUs that the driver lists; shared out among the processes.
+        gpu: What the driver calls them; empty for a CPU.
     """
 
     concurrency: int
     cache_dir: Path
     trainer: str
     devices: tuple[str, ...]
+    gpu: str = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
@@ -81,12 +84,14 @@ class WorkerSettings:
         text = environment.get("SEEDPOD_WORKER_CONCURRENCY", "1")
         if not text.isdecimal() or not 1 <= int(text) <= MOST_JOBS:
             raise ConfigError(f"SEEDPOD_WORKER_CONCURRENCY={text}: must be a whole number from 1 to {MOST_JOBS}.")
+        devices = devices_of(environment)
         cache_dir = environment.get("SEEDPOD_CACHE_DIR", "~/.cache/seedpod")
         return cls(
             concurrency=int(text),
             cache_dir=Path(cache_dir).expanduser(),
             trainer=environment.get("SEEDPOD_TRAINER", KERAS_TRAINER),
-            devices=_devices(environment),
+            devices=devices,
+            gpu=gpu_name() if devices else "",
         )
 
 
@@ -115,6 +120,7 @@ class Worker:
             concurrency=self.settings.concurrency,
             devices=len(self.settings.devices),
             datasets=available(self.settings.cache_dir),
+            gpu=self.settings.gpu,
         )
 
     def wait_until_ready(self, seconds: float) -> bool:
@@ -247,7 +253,9 @@ async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialRes
     finally:
         place.close()
     await asyncio.get_running_loop().run_in_executor(None, _drain_progress)
-    return replace(result, backend="runpod", attempts=request.attempt)
+    # Of failed trials too: they are paid by the GPU as well.
+    gpu = worker().settings.gpu
+    return replace(result, backend="runpod", attempts=request.attempt, run={"gpu": gpu} if gpu else {})
 
 
 def adjust_concurrency(_current: int) -> int:
@@ -314,15 +322,6 @@ def _drain_progress(seconds: float = 2.0) -> None:
 def _text(error: Exception) -> str:
     frames = "".join(traceback.format_exception(error, limit=-FRAMES))
     return f"{type(error).__name__}: {error}\n{frames}"[-4000:]
-
-
-def _devices(environment: Mapping[str, str]) -> tuple[str, ...]:
-    if "CUDA_VISIBLE_DEVICES" in environment:
-        return tuple(name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip())
-    folder = Path("/proc/driver/nvidia/gpus")
-    with suppress(OSError):
-        return tuple(str(index) for index in range(len(list(folder.iterdir()))))
-    return ()
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import samples
-from seedpod.board import TrialBoard
+from seedpod.board import Snapshot, TrialBoard
 from seedpod.trial import Status, TrialProgress, TrialResult, TrialSpec
 
 
@@ -50,20 +50,16 @@ class _Course:
     took: float
 
 
-Look = Callable[[TrialBoard, float], None]
-
-
-def simulate(world: World, seed: int, look: Look) -> float:
-    """Run the search and call ``look`` with the board and the time after every change; seconds that it took."""
-    chance = random.Random(seed)
+def simulate(world: World, seed: int, ended: int) -> tuple[Snapshot, float]:
+    """Run the search until so many trials have ended: the board then, and the seconds that it took so far."""
     board = TrialBoard(world.trials, 0.0)
-    begun, now = 0, 0.0
+    begun, done, now = 0, 0, 0.0
     events: list[tuple[float, int, Callable[[], None]]] = []
     order = iter(range(10**9))
 
     def begin(cold: bool) -> None:  # noqa: FBT001
         nonlocal begun
-        course = _course(world, begun, chance, cold=cold)
+        course = _course(world, begun, _chance(seed, begun), cold=cold)
         begun += 1
         board.start(course.spec, now)
         started = now
@@ -75,17 +71,39 @@ def simulate(world: World, seed: int, look: Look) -> float:
         heapq.heappush(events, (started + course.took, next(order), lambda: end(course)))
 
     def end(course: _Course) -> None:
+        nonlocal done
         board.finish(course.result, now)
+        done += 1
         if begun < world.trials:
             begin(cold=False)
 
     for _ in range(min(world.workers, world.trials)):
         begin(cold=True)
-    while events:
+    while done < ended:
         now, _, happen = heapq.heappop(events)
         happen()
-        look(board, now)
-    return now
+    return board.snapshot(), now
+
+
+def took(world: World, seed: int, known: int | None = None, again: int = 0) -> float:
+    """Seconds that the whole search takes.
+
+    Args:
+        world: How trials behave.
+        seed: Decides the search.
+        known: The first so many trials are those of ``simulate``; the others are drawn anew. None: all are.
+        again: Which of the ways it could have gone on.
+    """
+    ends = [0.0] * min(world.workers, world.trials)
+    for number in range(world.trials):
+        chance = _chance(seed, number) if known is None or number < known else _chance(seed, number, again + 1)
+        course = _course(world, number, chance, cold=number < world.workers)
+        heapq.heapreplace(ends, ends[0] + course.took)
+    return max(ends)
+
+
+def _chance(seed: int, number: int, again: int = 0) -> random.Random:
+    return random.Random(f"{seed}/{number}/{again}")
 
 
 def _reporting(board: TrialBoard, told: TrialProgress, at: float) -> Callable[[], None]:
@@ -97,7 +115,7 @@ def _reporting(board: TrialBoard, told: TrialProgress, at: float) -> Callable[[]
 
 def _course(world: World, number: int, chance: random.Random, *, cold: bool) -> _Course:
     layers, epochs = chance.randint(1, 3), chance.randint(5, 10)
-    params = {"conv_layers": layers, "kernel_size": chance.choice([3, 5]), "epochs": epochs}
+    params = {"conv_blocks": layers, "kernel_size": chance.choice([3, 5]), "epochs": epochs}
     params |= {f"filters_{layer}": 8 * chance.randint(1, 4 if layer == 0 else 8) for layer in range(layers)}
     work = sum(
         params["kernel_size"] ** 2 * (params[f"filters_{i - 1}"] if i else 1) * params[f"filters_{i}"] / 4**i

@@ -44,7 +44,7 @@ class StandInTrainer:
         history, curve = [], list[float | None]()
         for epoch in range(1, epochs + 1):
             self._pass_time(last_pause if epoch == epochs else pause, check)
-            value = value_of(spec) * epoch / epochs
+            value = value_of(spec) * (epoch / epochs)
             loss = math.nan if do == "nan" else math.inf if do == "infinity" else 1 - value
             history.append({"val_accuracy": value, "val_loss": loss})
             told = known(spec, value)[0] if spec.goals[0].each_epoch else None

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 
+from seedpod.config import OptimizationConfig
 from seedpod.errors import Cause, TrainingError, TrialCancelled
+from seedpod.search.proposals import Proposals
 from seedpod.search.sampler import make_sampler
-from seedpod.search.space import SearchSpace
+from seedpod.search.space import Images, Params, SearchSpace, _ask
+from seedpod.search.space_file import read_definition
 from seedpod.search.study import Ended, SearchStudy, Trial, left_to_run, open_study, optimize, suggest, take_up_open
+from seedpod.search.values import Values
 from seedpod.trial import ParamValue
 
-SPACE = SearchSpace((8, 8, 1), 1000, (2, 9))
+SPACE = SearchSpace(read_definition(OptimizationConfig()), Images((8, 8, 1), 1000, (2, 9)))
 Objective = Callable[[Trial], float]
 
 
@@ -55,8 +60,14 @@ def stop_for(study: SearchStudy, errors: list[BaseException], error: BaseExcepti
         stop()
 
 
+def proposed(trial: Trial) -> Params:
+    """What a trial of this study is to try; a study object has proposals of its own, as each start of a search has."""
+    proposals: Proposals = trial.study.__dict__.setdefault("proposals", Proposals(SPACE, seed=7))
+    return suggest(proposals, trial)
+
+
 def value_of(params: dict[str, ParamValue]) -> float:
-    return 1 / (1 + 10 * float(params["learning_rate"]) + int(params["conv_layers"]) + float(params["dropout"]))
+    return 1 / (1 + 10 * float(params["learning_rate"]) + int(params["conv_blocks"]) + float(params["dropout"]))
 
 
 def restless(seed: int, longest: float = 0.004) -> Objective:
@@ -65,7 +76,7 @@ def restless(seed: int, longest: float = 0.004) -> Objective:
 
     def objective(trial: Trial) -> float:
         time.sleep(chance.uniform(0, longest))
-        params = suggest(SPACE, trial)
+        params = proposed(trial)
         time.sleep(chance.uniform(0, longest) * chance.choice((1, 1, 3)))
         if trial.number % 7 == 3:
             raise TrainingError("does not fit", cause=Cause.TOO_LARGE)
@@ -89,15 +100,27 @@ def killed_at(moments: list[int]) -> Callable[[Objective], Objective]:
         def dying(trial: Trial) -> float:
             calls[0] += 1
             if calls[0] in moments:
-                if trial.number == 0:  # as ``suggest`` begins
-                    trial._fixed_params = SPACE.sensible()
-                trial.suggest_int("conv_layers", 1, 3)  # half suggested
+                half_suggest(trial)
                 raise TrialCancelled("killed")
             return objective(trial)
 
         return dying
 
     return around
+
+
+def half_suggest(trial: Trial) -> None:
+    """Store half of what a trial is to try, as a kill in the middle leaves it."""
+    proposals: Proposals = trial.study.__dict__.setdefault("proposals", Proposals(SPACE, seed=7))
+    trial._fixed_params = proposals._choose(trial)
+    left = iter(range(3))
+
+    def ask(name: str, values: Values) -> ParamValue:
+        next(left)
+        return _ask(trial, name, values)
+
+    with suppress(StopIteration):
+        SPACE.walk(ask)
 
 
 def go_on(study: SearchStudy, objective: Objective, total: int, jobs: int) -> None:

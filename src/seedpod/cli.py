@@ -7,18 +7,20 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
-from seedpod.config import LoadedConfig, help_text, load, origins_text
+from seedpod.config import LoadedConfig, OptimizationConfig, help_text, load, origins_text
 from seedpod.errors import ConfigError, EndpointRefused, EndpointUnreachable, SeedpodError
 from seedpod.guarded import Guarded
 
 if TYPE_CHECKING:
+    from seedpod.board import FinishedTrial
+    from seedpod.dashboard.web.page import Importances, WebDashboard
     from seedpod.remote.secret import Secret
 
 DONE, FAILED, BAD_CONFIG, BAD_ENDPOINT = 0, 1, 2, 3
@@ -88,18 +90,24 @@ def _show(line: str) -> None:
 def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
     from seedpod.assembly import make_backend
     from seedpod.dashboard.terminal import Terminal
+    from seedpod.dashboard.together import Together, View
     from seedpod.optimizer import ModelOptimizer
     from seedpod.training.runtime import usable_cores
 
-    terminal = Terminal(sys.stdout, usable_cores(), mode=loaded.config.dashboard)
+    config = loaded.config
+    terminal = Terminal(sys.stdout, usable_cores(), mode="auto" if config.dashboard == "web" else config.dashboard)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
     for line in _unused(loaded):
         terminal.say(line)
+    views: list[View] = [terminal]
+    if config.dashboard == "web":
+        views.append(_page(config, terminal.say, lambda: optimizer.importances()))  # noqa: PLW0108 - made below
+    watch = Together(*views)
     optimizer = ModelOptimizer(
-        loaded.config,
-        observer=terminal,
-        progress_callback=terminal.updated,
-        make_backend=partial(make_backend, loaded.config, key, terminal.say),
+        config,
+        observer=watch,
+        progress_callback=watch.updated,
+        make_backend=partial(make_backend, config, key, terminal.say),
     )
     with _signals(optimizer.stop, terminal.say) as received:
         try:
@@ -113,14 +121,26 @@ def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
             print("This is a bug of seedpod. What is known of the trials is saved.", file=sys.stderr)
             return FAILED
         finally:
-            terminal.close()
+            watch.close()
     if received:
         return INTERRUPTED + received[0]
     return DONE if summary.best is not None else FAILED
 
 
+def _page(config: OptimizationConfig, say: Callable[[str], None], importances: "Importances") -> "WebDashboard":
+    from seedpod.dashboard.web.page import WebDashboard
+    from seedpod.results.run_folder import RunFolder
+
+    def earlier(folder: Path) -> Iterable["FinishedTrial"]:
+        return RunFolder(folder).read_trials().values()
+
+    return WebDashboard(say, port=config.web_port, earlier=earlier, importances=importances)
+
+
 def _unused(loaded: LoadedConfig) -> Iterator[str]:
     """A line for settings that were given and that this search has no use for."""
+    if loaded.origins["web_port"] != "default" and loaded.config.dashboard != "web":
+        yield "web_port: for dashboard=web alone."
     given = [name for name in ("concurrent", "concurrent_workers") if loaded.origins[name] != "default"]
     if given and not loaded.config.use_runpod_service:
         yield f"{' and '.join(given)}: for remote trials alone; local_workers=N runs N at once on this machine."

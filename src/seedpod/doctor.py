@@ -9,6 +9,7 @@ from seedpod import __version__
 from seedpod.config import OptimizationConfig
 from seedpod.errors import BackendError, BreakerOpen, ContractMismatch, DatasetError
 from seedpod.findings import Finding, time_findings, worker_findings
+from seedpod.money import listed
 from seedpod.remote.address import Address
 from seedpod.remote.gate import Gate
 from seedpod.remote.wire import JobState, JobStatus
@@ -57,6 +58,7 @@ def examine(
         yield Finding(False, "no worker answered a probe", error.message)
         return
     yield from _image(report)
+    yield from _price(config, report)
     yield from _dataset(config, report, cache_dir)
 
 
@@ -93,13 +95,36 @@ def _end_of(gate: Gate, job_id: str, patience: float) -> JobStatus:
 
 
 def _image(report: WorkerReport) -> Iterator[Finding]:
-    hardware = f"{report.devices} GPU{'s' if report.devices > 1 else ''}" if report.devices else "CPU"
+    kind = report.gpu or ("GPU" if report.devices == 1 else "GPUs")
+    hardware = f"{report.devices} {kind}" if report.devices else "CPU"
     jobs = f"{report.concurrency} jobs side by side" if report.concurrency > 1 else "one job at a time"
     yield Finding(True, f"a worker answers: {hardware}, {jobs}, contract as ours")
     if report.version != __version__:
         yield Finding(
             None, f"the image holds seedpod {report.version}, this is {__version__}", "Run deploy.sh when it suits you."
         )
+
+
+def _price(config: OptimizationConfig, report: WorkerReport) -> Iterator[Finding]:
+    """What a second of this worker costs, and whether that is what the settings say; nothing of one without a GPU."""
+    if not report.gpu or config.gpu_price_per_second:
+        return
+    told = listed(report.gpu)
+    asked = listed(config.gpu) if config.gpu else told
+    if told is None:
+        yield Finding(
+            None,
+            f"what a {report.gpu} costs is not known here",
+            "Set gpu_price_per_second= to what RunPod asks for it.",
+        )
+    elif asked != told:
+        yield Finding(
+            None,
+            f"gpu={config.gpu}, and the worker has a {report.gpu}",
+            "Leave gpu away, and each trial costs its own.",
+        )
+    else:
+        yield Finding(True, f"a second of it costs {told.per_second:g} USD ({told.origin})")
 
 
 def _dataset(config: OptimizationConfig, report: WorkerReport, cache_dir: Path) -> Iterator[Finding]:

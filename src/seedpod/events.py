@@ -64,7 +64,8 @@ class Summary:
 
     Attributes:
         run: The run's name.
-        outcome: ``done``; ``timeout``; ``max_cost``; ``interrupted``; ``error``, where results could not be written; or
+        outcome: ``done``; ``exhausted``, where the space has no
+            more points; ``timeout``; ``max_cost``; ``interrupted``; ``error``, where results could not be written; or
             ``bug``.
         trials: How many trials ended in each way.
         total: Trials that were asked for.
@@ -74,6 +75,9 @@ class Summary:
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch.
         cost: USD, of all trials, those of an earlier run of this search included.
+        starts: USD beside that, at most: for the starts of workers.
+        idle: USD beside that, at most: for the seconds that workers wait after their jobs.
+        unpriced: Trials that were paid for at a price that is not known: ``cost`` lacks them.
         front: See Snapshot.
         worst: The worst complete trial; None where there is no other than the best.
     """
@@ -88,6 +92,9 @@ class Summary:
     started_at: float
     ended_at: float
     cost: float = 0.0
+    starts: float = 0.0
+    idle: float = 0.0
+    unpriced: int = 0
     front: tuple[FinishedTrial, ...] = ()
     worst: FinishedTrial | None = None
 
@@ -127,6 +134,7 @@ def summarize(
     ended_at: float,
 ) -> Summary:
     """Put together what the end of a search has to say."""
+    bill = snapshot.bill
     return Summary(
         run=run,
         outcome=outcome,
@@ -137,7 +145,10 @@ def summarize(
         failures=group_failures(failures),
         started_at=snapshot.started_at,
         ended_at=ended_at,
-        cost=snapshot.bill.usd,
+        cost=bill.usd,
+        starts=bill.start_seconds * (bill.per_second or 0.0),
+        idle=bill.idle_seconds * (bill.per_second or 0.0),
+        unpriced=bill.unpriced,
         front=snapshot.front,
         worst=None if snapshot.worst is snapshot.best else snapshot.worst,
     )

@@ -26,6 +26,7 @@ WIDEST_GAP = 0.3
 """Training accuracy above validation accuracy at which generalization is 0."""
 ADVISED = 0.75
 """Component under which there is advice."""
+_LONGEST_NAME = 40  # characters
 HEALTHY = "nothing stands out"
 """What is said where there is no advice."""
 
@@ -54,7 +55,8 @@ class LayerHealth:
         counts = (self.units, self.dead, self.saturated)
         if not all(type(count) is int and count >= 0 for count in counts) or self.dead + self.saturated > self.units:
             raise ValueError(f"{self.name!r:.40}: {counts!r:.80} are no units")
-        if not isinstance(self.name, str) or not all(_is_size(x) for x in (self.gradient, self.update)):
+        named = isinstance(self.name, str) and self.name.isidentifier() and len(self.name) <= _LONGEST_NAME
+        if not named or not all(_is_size(x) for x in (self.gradient, self.update)):
             raise ValueError(f"{self.name!r:.40}: no layer")
 
 

@@ -84,7 +84,7 @@ class Reporter:
         self._mark()
         self._tell("finished", trial, self._board.snapshot())
 
-    def late(self, job: LateJob, cost: float) -> None:
+    def late(self, job: LateJob, cost: float | None) -> None:
         """A job has ended after its trial; ``cost`` in USD comes on top of the trial's."""
         self._events.job_late(self._clock.now(), job, cost)
         self._mark()

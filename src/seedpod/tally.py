@@ -8,6 +8,9 @@ from seedpod.trial import ParamValue, TrialResult, TrialSpec
 
 SAMPLES = 256
 """Ended trials whose times are kept: enough for a mean within 5 %, and few enough to look at with every update."""
+IDLE_SECONDS = 5.0
+"""Seconds that RunPod bills a worker after a job, by default, if no other one comes (docs, "Serverless pricing",
+2026-05-13)."""
 _MEMORY = 30.0  # seconds over which the rate of epochs is averaged
 
 
@@ -63,31 +66,60 @@ class EpochRate:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What ended trials have cost.
+    """What ended trials have cost, and what their workers were billed besides: their starts and their idle seconds.
+
+    Those two belong to no trial and are told by nobody. So both are bounds: a worker's start lasted no longer than its
+    first job waited, and it is billed for at most ``IDLE_SECONDS`` after each job.
 
     Attributes:
-        usd: All of it.
+        usd: For the trials.
+        unpriced: Trials that were paid for at a price that is not known, so that ``usd`` lacks them.
+        per_second: USD that a second of the latest trial's worker costs; None before one with a price.
         seconds: Billed seconds of the trials that were billed, failed attempts included.
         trials: How many trials were billed.
         queue_seconds: Seconds that jobs waited in the endpoint's queue, cold starts included.
         workers: Different workers that ran them.
+        start_seconds: For the start of each of them, at most.
+        idle_seconds: For all between two jobs of one of them, and after its last one, at most.
     """
 
     usd: float = 0.0
+    unpriced: int = 0
+    per_second: float | None = None
     seconds: float = 0.0
     trials: int = 0
     queue_seconds: float = 0.0
     workers: int = 0
+    start_seconds: float = 0.0
+    idle_seconds: float = 0.0
 
-    def with_trial(self, result: TrialResult, *, new_worker: bool) -> "Bill":
-        """The bill with one more trial on it."""
-        billed = billed_seconds(result.run)
+    def with_trial(self, result: TrialResult, ended_at: float, worker_idle_since: float | None) -> "Bill":
+        """The bill with one more trial on it.
+
+        Args:
+            result: How the trial ended.
+            ended_at: When, in seconds since the epoch.
+            worker_idle_since: When the job before ended on the same worker; None for its first one.
+        """
+        billed, cost = billed_seconds(result.run), result.cost
+        queued = _number(result.run.get("queue_seconds"))
+        paid = billed > 0 and bool(result.run.get("worker"))
+        first = paid and worker_idle_since is None
+        gap = 0.0
+        if paid and worker_idle_since is not None:
+            began_at = ended_at - _number(result.run.get("execution_seconds"))
+            # After a longer one it had stopped: billed were the seconds that it waited, and are those after this job.
+            gap = min(max(0.0, began_at - worker_idle_since), IDLE_SECONDS)
         return Bill(
-            usd=self.usd + result.cost,
+            usd=self.usd + (cost or 0.0),
+            unpriced=self.unpriced + (cost is None),
+            per_second=cost / billed if billed > 0 and cost is not None else self.per_second,
             seconds=self.seconds + billed,
             trials=self.trials + (billed > 0),
-            queue_seconds=self.queue_seconds + _number(result.run.get("queue_seconds")),
-            workers=self.workers + new_worker,
+            queue_seconds=self.queue_seconds + queued,
+            workers=self.workers + first,
+            start_seconds=self.start_seconds + (queued if first else 0.0),
+            idle_seconds=self.idle_seconds + gap + (IDLE_SECONDS if first else 0.0),
         )
 
 
@@ -123,14 +155,16 @@ def times_of(spec: TrialSpec, result: TrialResult, took: float, training_at: flo
 def cost_level(params: Mapping[str, ParamValue]) -> float:
     """How much an epoch of such a network costs, as log2 of the multiplications of its convolutions for a pixel.
 
-    Every convolution is followed by a pooling, so that each layer sees a quarter of the pixels of the one before it. 0
-    for parameters of another search space: all its trials then count as alike.
+    Every block halves the image: behind its convolutions, or strided in the first of them. 0 for parameters of another
+    search space: all its trials then count as alike.
     """
     side, channels, work = int(_number(params.get("kernel_size"))), 1.0, 0.0
-    for layer in range(int(_number(params.get("conv_layers")))):
-        filters = _number(params.get(f"filters_{layer}"))
-        work += side * side * channels * filters / 4.0**layer
-        channels = filters
+    strided = params.get("pooling") == "strided"
+    for block in range(int(_number(params.get("conv_blocks")))):
+        filters = _number(params.get(f"filters_{block}"))
+        for _ in range(int(_number(params.get("convs_per_block"))) or 1):
+            work += side * side * channels * filters / 4.0 ** (block + strided)
+            channels = filters
     return math.log2(work) if work > 0 else 0.0
 
 

@@ -216,12 +216,15 @@ class WorkerReport:
         concurrency: Jobs that it runs side by side.
         devices: GPUs that it shares out; 0 is a CPU.
         datasets: Fingerprints of the data sets that it holds, by id.
+        gpu: What its driver calls them, such as ``NVIDIA L4``; empty for a CPU, and where it is not known. Images of
+            before this field do not tell it and are read all the same, so that it needs no other ``SCHEMA``.
     """
 
     version: str
     concurrency: int
     devices: int
     datasets: Mapping[str, str]
+    gpu: str = ""
 
     def to_wire(self) -> Wire:
         """The report as plain JSON data."""
@@ -236,6 +239,7 @@ class WorkerReport:
             concurrency=read.integer("concurrency", low=1),
             devices=read.integer("devices", low=0),
             datasets={name: str(value) for name, value in read.params("datasets").items()},
+            gpu=read.text_if_any("gpu"),
         )
         read.finish()
         return report
@@ -326,9 +330,9 @@ class TrialResult:
         environment: What the numbers depend on beside the spec: Keras backend and version, device, threads, promise.
         seconds: Training seconds, without any wait for a process.
         backend: Name of the backend that ran it.
-        cost: USD.
+        cost: USD; None where it was paid for and the price is not known.
         attempts: Tries that it took.
-        run: Where it ran: worker, job, seconds in the queue and executing. Decides no number of the above.
+        run: Where it ran: worker, its GPU, job, seconds in the queue and executing. Decides no number of the above.
         error: Why it failed, or was ended as hopeless; None unless failed or pruned.
         further: The other objectives of its spec, in their order, of the same epoch.
         health: How healthy the network was that training ended with; None unless complete.
@@ -345,7 +349,7 @@ class TrialResult:
     environment: Mapping[str, ParamValue] = field(default_factory=dict)
     seconds: float = 0.0
     backend: str = "local"
-    cost: float = 0.0
+    cost: float | None = 0.0
     attempts: int = 1
     run: Mapping[str, ParamValue] = field(default_factory=dict)
     error: TrialFailure | None = None
@@ -560,6 +564,12 @@ class _Reader:
         value = self.anything(name)
         if value not in choices:
             self.refuse(name, value, f"one of {', '.join(choices)}")
+        return str(value)
+
+    def text_if_any(self, name: str, *, longest: int = 200) -> str:
+        value = self._data.pop(name, "")
+        if not isinstance(value, str) or len(value) > longest:
+            self.refuse(name, value, f"a text of up to {longest} characters")
         return str(value)
 
     def choice(self, name: str, kind: type[Status]) -> Status:

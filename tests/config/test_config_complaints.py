@@ -60,7 +60,10 @@ def complaints(arguments: Sequence[str] = (), environment: Mapping[str, str] | N
         ("dataset=minst", "dataset=minst (command line): must be digits, mnist,"),
         ("dataset=minst", "Did you mean mnist?"),
         ("dataset=fashion-mnist", "Did you mean fashion_mnist?"),
-        ("sampler=tep", "sampler=tep (command line): must be tpe or random. Did you mean tpe?"),
+        (
+            "sampler=tep",
+            "sampler=tep (command line): must be tpe, random, gp, cmaes, grid, nsga2 or qmc. Did you mean tpe?",
+        ),
         ("concurrent=yse", "concurrent=yse (command line): must be true or false. Did you mean yes?"),
         ("local_workers=outo", "Did you mean auto?"),
         ("activation=relu,gelo", "'gelo' is not known; it must be one or more of relu, leaky_relu, swish and gelu"),

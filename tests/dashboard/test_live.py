@@ -2,22 +2,34 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 import samples
 from seedpod.board import TrialBoard
+from seedpod.config import OptimizationConfig
 from seedpod.dashboard.live import render, spark_line
-from seedpod.dashboard.terminal import Terminal, shows_live
-from seedpod.dashboard.wording import cost_line, endpoint_line, left_line
+from seedpod.dashboard.terminal import Terminal, cleared, shows_live, why_not_live
+from seedpod.dashboard.wording import cost_parts, endpoint_parts, laid_out, left_parts
+from seedpod.events import Plan
 from seedpod.progress import AggregatedProgress, ConcurrentProgressAggregator
 from seedpod.remote.breaker import BreakerState, BreakerView
 from seedpod.remote.counters import GateCounters
 from seedpod.remote.policy import Operation
 from seedpod.remote.view import EndpointView
 from seedpod.remote.wire import EndpointHealth, JobCounts, WorkerCounts
+from seedpod.training.datasets import DatasetInfo
+from seedpod.trial import ParamValue
 
+PLAN = Plan(
+    OptimizationConfig(trials=9, local_workers=1),
+    DatasetInfo("digits", "f" * 16, (8, 8, 1), "uint8", 16.0, tuple("0123456789"), (143,) * 10, (36,) * 10),
+    Path("results/r"),
+    1,
+)
+RUN: dict[str, ParamValue] = {"billed_seconds": 60.0, "execution_seconds": 60.0, "worker": "w", "queue_seconds": 20.0}
 VIEW = EndpointView(
     GateCounters.of(
         {(Operation.RUN, "sent"): 12, (Operation.STATUS, "sent"): 300, (Operation.STATUS, "retried"): 2},
@@ -33,7 +45,7 @@ def progress(running: int, ended: int = 5, view: EndpointView | None = VIEW) -> 
     board = TrialBoard(200, 0.0)
     for number in range(ended):
         board.start(samples.spec(number), 0.0)
-        result = replace(samples.complete(number, 0.9), seconds=60.0, run={"billed_seconds": 60.0}, cost=0.0186)
+        result = replace(samples.complete(number, 0.9), seconds=60.0, run=RUN, cost=0.0186)
         board.finish(samples.failed(number) if number == 1 else result, 64.0)
     for number in range(ended, ended + running):
         board.start(samples.spec(number, max_epochs=10), 64.0)
@@ -86,22 +98,34 @@ def test_row_of_a_trial(width: int) -> None:
 
 def test_head_says_the_search() -> None:
     """Bar, counts, best, time left with its range, money and endpoint are in the lines above the trials."""
-    text = "\n".join(drawn(progress(4), 120, 24))
-    for part in ("5/200", "4 running", "1 failed", "best 0.9000 #0", "gone", "left (", "epochs/s", "USD so far"):
+    text = "\n".join(drawn(progress(4), 130, 24))
+    for part in ("5/200", "4 running", "1 failed", "best 0.9000 #0", "gone", "left, between", "epochs/s", "USD so far"):
         assert part in text
     assert "limit 5" in text
-    assert "queue 3, workers 1 idle 1 starting 2 running, in flight 4/8, breaker closed" in text
-    assert "312 requests 2 retried" in text
+    assert "runpod breaker closed, workers: 1 idle, 1 starting, 2 running, 3 queued, 4 of 8 in flight" in text
+    assert "312 requests, 2 retried" in text
+
+
+def test_facts_go_on_below_on_a_narrow_terminal() -> None:
+    """At 80 columns nothing of endpoint and money is cut: they take a second line, and on a low terminal say less."""
+    lines = drawn(progress(4), 80, 24)
+    text = "\n".join(lines)
+    assert "\n       4 of 8 in flight, 312 requests, 2 retried\n" in text
+    assert "\n       besides up to " in text
+    assert "…" not in text
+    assert not [line for line in drawn(progress(4), 80, 12) if line.startswith("       ")]
 
 
 def test_what_is_not_known_is_said_so() -> None:
     """Before there is ground for it the time left is not known; a local search costs nothing and has no endpoint."""
     empty = ConcurrentProgressAggregator().aggregate(TrialBoard(5, 0.0).snapshot(), 2.0)
-    assert left_line(empty) == "time   2.0 s gone, time left not known yet"
-    assert cost_line(empty.costs) == "cost   0 USD on this machine"
+    assert laid_out("time", left_parts(empty), 80, 1) == ["time   2.0 s gone, time left not known yet"]
+    assert laid_out("x", ["12345", "much longer", "67"], 16, 1) == ["x      12345"]
+    assert laid_out("x", ["12345", "longer", "67"], 17, 2) == ["x      12345", "       longer, 67"]
+    assert cost_parts(empty.costs) == ["0 USD on this machine"]
     assert len(drawn(empty, 80, 24)) == 3
-    assert "gpu=" in cost_line(replace(empty.costs, per_second=None))
-    assert "does not answer" in endpoint_line(replace(VIEW, health=None))
+    assert "gpu=" in cost_parts(replace(empty.costs, per_second=None))[0]
+    assert "does not answer" in endpoint_parts(replace(VIEW, health=None))
 
 
 @pytest.mark.parametrize(
@@ -153,6 +177,44 @@ def test_where_it_is_live(environment: dict[str, str], encoding: str, live: bool
     """Live is for terminals that move, for eyes that want colour, and for encodings that have the characters."""
     assert shows_live(Tty(encoding), environment) == live
     assert not shows_live(io.StringIO(), environment)
+
+
+@pytest.mark.parametrize(
+    ("environment", "encoding", "why"),
+    [
+        ({"TERM": "xterm"}, "utf-8", ""),
+        ({"TERM": "xterm", "NO_COLOR": "1", "CI": "true"}, "utf-8", ""),
+        ({"TERM": "dumb"}, "utf-8", "TERM=dumb names no terminal"),
+        ({"TERM": "xterm"}, "cp1252", "the encoding cp1252 lacks"),
+    ],
+    ids=str,
+)
+def test_live_by_command(environment: dict[str, str], encoding: str, why: str) -> None:
+    """What is asked for by name is live also against NO_COLOR and CI; where it cannot be, one plain line says why."""
+    assert why_not_live(Tty(encoding), environment).startswith(why)
+    stream = Tty(encoding)
+    terminal = Terminal(stream, 2, mode="live", environment=environment)
+    terminal.began(PLAN)
+    terminal.updated(progress(4))
+    terminal.close()
+    text = stream.text()
+    assert ("\x1b" in text) == (not why)
+    assert [line.startswith(f"dashboard=live: {why}") for line in text.splitlines()[:2]] == [bool(why), False]
+
+
+@pytest.mark.parametrize(
+    ("lines", "width", "sequence"),
+    [
+        ((80, 80, 40), 80, ""),
+        ((), 80, ""),
+        ((80, 80, 40), 60, "\r\x1b[4A\x1b[J\x1b[2B"),
+        ((160, 0, 100), 80, "\r\x1b[4A\x1b[J\x1b[2B"),
+        ((100,), 80, "\r\x1b[1A\x1b[J"),
+    ],
+)
+def test_a_narrower_terminal_keeps_no_remains(lines: tuple[int, ...], width: int, sequence: str) -> None:
+    """A picture whose lines the terminal has wrapped is wiped out over all the rows that it has now."""
+    assert cleared(lines, width) == sequence
 
 
 @pytest.mark.parametrize("mode", ["plain", "none"])

@@ -33,14 +33,14 @@ TESTS = Path(__file__).parents[1]
 DATA = DatasetInfo("digits", "f" * 16, (8, 8, 1), "uint8", 16.0, tuple("0123456789"), (143,) * 10, (36,) * 10)
 PLAN = Plan(OptimizationConfig(trials=9, local_workers=1), DATA, Path("results/r"), 1)
 PARAMS = {
-    "conv_layers": 2,
+    "conv_blocks": 2,
     "filters_0": 16,
     "filters_1": 32,
     "kernel_size": 3,
     "dense_layers": 1,
     "dense_units_0": 64,
     "activation": "relu",
-    "batch_norm": True,
+    "normalization": "batch",
     "optimizer": "adam",
     "learning_rate": 0.00123,
     "batch_size": 32,
@@ -69,7 +69,7 @@ def searched(results: list[TrialResult] = RESULTS) -> tuple[TrialBoard, Summary]
         "done",
         board.snapshot(),
         failures=board.failures(),
-        importances={"learning_rate": 0.61, "conv_layers": 0.3, "dropout": 0.05, "a": 0.02, "b": 0.01, "c": 0.01},
+        importances={"learning_rate": 0.61, "conv_blocks": 0.3, "dropout": 0.05, "a": 0.02, "b": 0.01, "c": 0.01},
         ended_at=1125.0,
     )
 
@@ -131,9 +131,9 @@ def test_closing_summary_says_all() -> None:
     text = "\n".join(lines)
     assert "Best: trial 2, validation accuracy 0.9500 after 2 epochs, 1,234 parameters" in lines
     assert all(f"  {name:<16} " in text for name in PARAMS)
-    assert "What mattered: learning_rate 61%, conv_layers 30%, dropout 5%, a 2%, b 1%" in lines
-    assert "Failed, diverged: 2 (trials such as #1: the loss became nan in epoch 2)" in lines
-    assert "Failed, endpoint: 1 (trial such as #4: [2Jgone second line end)" in lines
+    assert "What mattered: learning_rate 61%, conv_blocks 30%, dropout 5%, a 2%, b 1%" in lines
+    assert "Failed, diverged: 2 trials (such as #1: the loss became nan in epoch 2)" in lines
+    assert "Failed, endpoint: 1 trial (#4: [2Jgone second line end)" in lines
     assert "Done after 2 min 05 s: of 9 trials 3 complete, 1 pruned, 3 failed, 1 cancelled" in lines
     assert "Results in results/r: best.yaml, summary.json, trials/" in lines
 

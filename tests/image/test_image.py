@@ -67,9 +67,18 @@ def test_the_build_sees_what_is_copied_and_nothing_else() -> None:
 
 def digits(cache_dir: Path) -> TrialRequest:
     texts = {"activation": "relu", "initializer": "he_normal", "pooling": "max", "optimizer": "adam"}
-    numbers = {"conv_layers": 1, "filters_0": 16, "kernel_size": 3, "dense_layers": 0, "batch_size": 64}
-    rates = {"dropout": 0.0, "learning_rate": 0.01}
-    params: dict[str, ParamValue] = {**texts, **numbers, **rates, "batch_norm": True, "global_pooling": False}
+    numbers = {
+        "conv_blocks": 1,
+        "convs_per_block": 1,
+        "filters_0": 16,
+        "kernel_size": 3,
+        "dense_layers": 0,
+        "batch_size": 64,
+    }
+    texts |= {"normalization": "batch", "schedule": "constant"}
+    rates = {"dropout": 0.0, "learning_rate": 0.01, "warmup": 0.0, "label_smoothing": 0.0, "augmentation": 0.3}
+    truths = {"residual": False, "global_pooling": False, "flip": False}
+    params: dict[str, ParamValue] = {**texts, **numbers, **rates, **truths}
     spec = TrialSpec(
         number=5,
         dataset="digits",

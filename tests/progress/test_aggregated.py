@@ -104,9 +104,36 @@ def test_costs_of_ended_running_and_queued_trials() -> None:
     assert (costs.per_second, costs.limit, costs.spent) == (0.01, 5.0, 0.2)
     assert costs.running == pytest.approx(0.01)
     assert costs.queue_seconds == 6.0
+    assert costs.starts == pytest.approx(0.03)
     assert costs.idle == pytest.approx(0.05)
     assert costs.projected is not None
     assert costs.projected == pytest.approx(0.2 + 3 * 0.1, rel=0.3)
+
+
+def test_idle_seconds_of_workers_are_bounded_by_their_gaps() -> None:
+    """Between two jobs of a worker its idle seconds count, but never more than it waits; after its last job all."""
+    board = TrialBoard(9, 0.0)
+    for number, (worker, ended_at) in enumerate([("a", 20.0), ("a", 32.0), ("a", 90.0), ("b", 95.0)]):
+        board.start(samples.spec(number), 0.0)
+        result = billed(number, 10.0, 0.1, worker)
+        board.finish(replace(result, run={**result.run, "execution_seconds": 10.0}), ended_at)
+    bill = board.snapshot().bill
+    assert (bill.workers, bill.start_seconds) == (2, 6.0)
+    assert bill.idle_seconds == pytest.approx((2 + 5 + 5) + 5)
+
+
+def test_price_that_is_learnt() -> None:
+    """Where the settings have no price, that of the trial that ended last counts for the others too."""
+    board = TrialBoard(3, 0.0)
+    aggregator = ConcurrentProgressAggregator(1, "runpod", None, 0.25)
+    assert aggregator.next_trial_fits(board.snapshot(), 0.0)
+    for number in (0, 1):
+        board.start(samples.spec(number), 0.0)
+        board.finish(billed(number, 10.0, 0.1), 13.0)
+    costs = aggregator.aggregate(board.snapshot(), 13.0).costs
+    assert costs.per_second == pytest.approx(0.01)
+    assert costs.projected == pytest.approx(0.3)
+    assert not aggregator.next_trial_fits(board.snapshot(), 13.0)
 
 
 def test_trials_on_this_machine_cost_nothing() -> None:

@@ -9,11 +9,8 @@ import samples
 from seedpod.board import Snapshot, TrialBoard
 from seedpod.progress import AggregatedProgress, ConcurrentProgressAggregator
 from seedpod.progress.estimate import outlook
-from simulated_search import World, simulate
+from simulated_search import World, simulate, took
 
-# How long a trial takes is chance, and half of the search is still to be drawn. So no estimate is exact: one that knew
-# the true distribution would miss by 4 % (100 trials with sigma 0.4 on 4 workers) to 10 % (the same on 16, or 100
-# trials whose networks' cost differs 20-fold), measured with the same simulation.
 WORLDS = {
     "one worker": World(workers=1),
     "four workers": World(workers=4),
@@ -24,52 +21,65 @@ WORLDS = {
     "early stopping": World(stopping=0.4, workers=8),
     "slow first epochs": World(compiling=5.0),
     "no reports": World(silent=True),
-    "long search": World(trials=1000, workers=16, spread=0.8),
+    "long search": World(trials=600, workers=16, spread=0.8),
     "everything": World(
         workers=8, trials=200, by_params=True, spread=0.2, wait=2, cold=40, failing=0.1, stopping=0.3, compiling=3
     ),
 }
-SEEDS = range(12)
+WAYS = 20  # in which the second half might have gone, for the floor
+LEARNT = 2**0.5
+"""How much further off than the floor an estimate is that has to learn from the first half how long trials take: the
+mean of a half is as uncertain as the sum of the other."""
 
 
 def at_half(world: World, seed: int) -> tuple[AggregatedProgress, float]:
-    """What was said when half of the trials had ended, and the seconds that it really took from there."""
-    aggregator = ConcurrentProgressAggregator(world.workers)
-    said: list[tuple[float, AggregatedProgress]] = []
+    """What is said when half of the trials have ended, and the seconds that it really takes from there."""
+    snapshot, now = simulate(world, seed, world.trials // 2)
+    return ConcurrentProgressAggregator(world.workers).aggregate(snapshot, now), took(world, seed) - now
 
-    def look(board: TrialBoard, now: float) -> None:
-        if not said:
-            snapshot = board.snapshot()
-            if 2 * sum(snapshot.finished.values()) >= world.trials:
-                said.append((now, aggregator.aggregate(snapshot, now)))
 
-    end = simulate(world, seed, look)
-    return said[0][1], end - said[0][0]
+def seeds(world: World) -> range:
+    """So many that a median error is known to about a hundredth, and fewer of what takes long."""
+    return range(100 if world.trials <= 100 else 40)
 
 
 def errors(world: World) -> list[float]:
-    """Of each seed's estimate, as share of what it really took."""
+    """Of each seed's estimate, as share of what it really takes."""
     found = []
-    for seed in SEEDS:
+    for seed in seeds(world):
         progress, really = at_half(world, seed)
         assert progress.remaining is not None
         found.append((progress.remaining - really) / really)
     return found
 
 
-def test_time_left_at_half_is_right() -> None:
-    """Over all kinds of search the estimate at half time is wrong by under 10 % (median) and leans to no side."""
-    found = {name: errors(world) for name, world in WORLDS.items()}
-    medians = {name: statistics.median(map(abs, each)) for name, each in found.items()}
-    assert statistics.median(abs(error) for each in found.values() for error in each) < 0.1, medians
-    assert max(medians.values()) < 0.16, medians
-    assert abs(statistics.fmean(error for each in found.values() for error in each)) < 0.04
+def floor(world: World) -> float:
+    """Median error of an oracle, which knows how the running trials end and how long the queued ones take on average.
+
+    How long each of those takes is chance: nobody can tell before.
+    """
+    found = []
+    for seed in seeds(world):
+        snapshot, now = simulate(world, seed, world.trials // 2)
+        begun, really = world.trials - snapshot.queued, took(world, seed) - now
+        said = statistics.median(took(world, seed, begun, way) for way in range(WAYS)) - now
+        found.append(abs(said - really) / really)
+    return statistics.median(found)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_time_left_at_half_is_right(name: str) -> None:
+    """In every kind of search the median error at half time is under 10 %, or within chance where chance is larger."""
+    found = errors(WORLDS[name])
+    median = statistics.median(map(abs, found))
+    assert median < 0.1 or median < LEARNT * floor(WORLDS[name])
+    assert abs(statistics.fmean(found)) < 0.06  # and leans to no side
 
 
 def test_range_holds_the_end() -> None:
     """The end lies within the range in most searches."""
     held = []
-    for seed in SEEDS:
+    for seed in range(12):
         for world in (WORLDS["four workers"], WORLDS["cold starts"], WORLDS["long search"]):
             progress, really = at_half(world, seed)
             assert progress.remaining_low is not None
@@ -86,10 +96,11 @@ def board_of(total: int, *started: int) -> TrialBoard:
 
 
 def test_unknown_until_there_is_ground() -> None:
-    """Before the first epoch nothing is said; after it there is an estimate from that trial's own pace."""
+    """Nothing is said before a second epoch, for the first one compiles; then by that trial's own pace."""
     board = board_of(1, 0)
     assert outlook(board.snapshot(), 5.0, 1) is None
     board.report(replace(samples.PROGRESS, number=0, epoch=1, sequence=1, seconds=2.0), 2.0)
+    assert outlook(board.snapshot(), 2.0, 1) is None
     board.report(replace(samples.PROGRESS, number=0, epoch=2, sequence=2, seconds=3.0), 3.0)
     ahead = outlook(board.snapshot(), 3.0, 1)
     assert ahead is not None
@@ -153,8 +164,8 @@ def test_cold_start_is_not_expected_again() -> None:
 
 def test_parameters_tell_before_the_first_epoch() -> None:
     """A trial that has reported nothing is expected to take what networks of its cost took."""
-    small = {"conv_layers": 1, "kernel_size": 3, "filters_0": 8}
-    large = {"conv_layers": 2, "kernel_size": 5, "filters_0": 32, "filters_1": 64}
+    small = {"conv_blocks": 1, "kernel_size": 3, "filters_0": 8}
+    large = {"conv_blocks": 2, "kernel_size": 5, "filters_0": 32, "filters_1": 64}
     board = TrialBoard(8, 0.0)
     for number in range(6):
         params, seconds = (large, 40.0) if number % 2 else (small, 4.0)

@@ -16,7 +16,17 @@ import pytest
 from endpoint_client import Client, eventually
 from seedpod.endpoint.embedded import EmbeddedEndpoint, default_handler
 from seedpod.errors import Cause
-from seedpod.trial import ParamValue, Status, TrialProgress, TrialRequest, TrialResult, TrialSpec
+from seedpod.trial import (
+    SCHEMA,
+    ParamValue,
+    Status,
+    TrialProgress,
+    TrialRequest,
+    TrialResult,
+    TrialSpec,
+    WorkerReport,
+    probe_wire,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -64,6 +74,9 @@ class Service(Client):
         assert view["status"] == "COMPLETED", view
         return TrialResult.from_wire(view["output"]["result"])
 
+    def probe(self) -> WorkerReport:
+        return WorkerReport.from_wire(self.ended(self.submit(probe_wire()))["output"]["probe"])
+
     def running(self, job: str) -> None:
         """Wait until the job's first epoch is over: its process is at work."""
         self.when(job, lambda view: view["status"] == "IN_PROGRESS" and "output" in view)
@@ -82,8 +95,10 @@ class Service(Client):
 
 
 @contextmanager
-def serving(digits_cache: Path, concurrency: int, workers: int = 1, **settings: float) -> Iterator[Service]:
-    environment = {**STAND_IN, "SEEDPOD_CACHE_DIR": str(digits_cache)}
+def serving(
+    digits_cache: Path, concurrency: int, workers: int = 1, variables: dict[str, str] | None = None, **settings: float
+) -> Iterator[Service]:
+    environment = {**STAND_IN, "SEEDPOD_CACHE_DIR": str(digits_cache), **(variables or {})}
     with EmbeddedEndpoint(
         workers=workers, concurrency=concurrency, environment=environment, settings=settings
     ) as endpoint:
@@ -133,7 +148,7 @@ def changed(path: str, value: Any) -> Any:
 
 
 INVALID: list[tuple[str, Any]] = [
-    ("schema", 2),
+    ("schema", SCHEMA + 1),
     ("uid", 7),
     ("uid", "0123456789abcdef"),
     ("attempt", 0),
@@ -323,6 +338,25 @@ def test_sigterm_ends_the_worker_after_its_trial_and_leaves_no_trainer(digits_ca
         assert service.result(job).status is Status.COMPLETE
         _, alive = psutil.wait_procs(family, timeout=10)
         assert not alive
+
+
+def test_a_worker_tells_its_gpu(digits_cache: Path, tmp_path: Path) -> None:
+    """Probe and results, failed ones too, carry the GPU's name as the driver's tool tells it; a CPU has none."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA L4'\n", "utf-8")
+    tool.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "0"}
+    with serving(digits_cache, 1, variables=variables) as service:
+        report = service.probe()
+        assert (report.gpu, report.devices) == ("NVIDIA L4", 1)
+        assert service.result(service.submit(request())).run == {"gpu": "NVIDIA L4"}
+        assert service.result(service.submit(request(do="fail"))).run == {"gpu": "NVIDIA L4"}
+
+
+def test_a_worker_without_a_gpu_tells_none(six: Service) -> None:
+    """On a CPU no name is told."""
+    assert six.probe().gpu == ""
+    assert six.result(six.submit(request())).run == {}
 
 
 def start(**environment: str) -> subprocess.Popen[str]:

@@ -9,8 +9,8 @@ from seedpod.errors import TrialPruned
 from seedpod.search.judging import Judge
 from seedpod.search.pruner import make_pruner
 from seedpod.search.sampler import make_sampler
-from seedpod.search.study import Trial, suggest
-from studies import SPACE, run, study_of
+from seedpod.search.study import Trial
+from studies import proposed, run, study_of
 
 LAG, EPOCHS, TRIALS = 4, 9, 24
 Hear = Callable[[Judge, list[float | None]], None]
@@ -38,7 +38,7 @@ def searched(pruner: str, hear: Hear, jobs: int = 1) -> list[tuple[object, ...]]
     study.pruner = make_pruner(pruner, (1, EPOCHS), LAG)
 
     def objective(trial: Trial) -> float:
-        suggest(SPACE, trial)
+        proposed(trial)
         chance = random.Random(trial.number)
         end = chance.random()
         curve: list[float | None] = [end * min(1, (epoch + 1) / 3) + chance.random() / 20 for epoch in range(EPOCHS)]

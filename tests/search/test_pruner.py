@@ -14,8 +14,8 @@ from seedpod.errors import TrialCancelled, TrialPruned
 from seedpod.search.attempts import begin_again, report
 from seedpod.search.pruner import LaggedPruner
 from seedpod.search.sampler import make_sampler
-from seedpod.search.study import Trial, left_to_run, suggest, take_up_open
-from studies import SPACE, run, study_of, value_of
+from seedpod.search.study import Trial, left_to_run, take_up_open
+from studies import proposed, run, study_of, value_of
 
 LAG, STEPS, TRIALS = 6, 9, 30
 
@@ -34,7 +34,7 @@ def searched(pruner: BasePruner, jobs: int) -> list[tuple[Any, ...]]:
     chance = random.Random(jobs)
 
     def objective(trial: Trial) -> float:
-        value = value_of(suggest(SPACE, trial))
+        value = value_of(proposed(trial))
         for step in range(STEPS):
             time.sleep(chance.uniform(0, 0.0015))
             trial.report(value * (step + 1) / STEPS + ((trial.number * 7 + step) % 5) / 100, step)
@@ -81,7 +81,7 @@ def interrupted(pruner: BasePruner, killed: dict[int, int], jobs: int) -> list[t
     left = dict(killed)
 
     def objective(trial: Trial) -> float:
-        value = value_of(suggest(SPACE, trial))
+        value = value_of(proposed(trial))
         if trial.number in left:
             last = left.pop(trial.number)
             for step in range(last):
@@ -119,7 +119,7 @@ def test_pruner_without_its_sampler_is_a_bug() -> None:
     """A lag that is shorter than the sampler's is seen at once, and not by a study that differs."""
     study = study_of(None, make_sampler("random", 1, 1, None))
     study.pruner = LaggedPruner(MedianPruner, 1)
-    suggest(SPACE, study.ask())
+    proposed(study.ask())
     second = study.ask()
     second.report(0.5, 1)
     with pytest.raises(AssertionError, match="trial 1 is judged before trial 0 has ended"):

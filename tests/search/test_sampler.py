@@ -1,10 +1,12 @@
 """What a trial is suggested belongs to it: same seed, same study, whatever the workers, the timing or the kills."""
 
 import gc
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage
 
-from seedpod.errors import TrialCancelled
-from seedpod.search.sampler import LaggedSampler, make_sampler
-from seedpod.search.study import Trial, suggest
-from studies import SPACE, go_on, killed_at, restless, run, study_of, table, value_of
+from seedpod.errors import ConfigError, TrialCancelled
+from seedpod.search.sampler import MAKERS, LaggedSampler, make_sampler
+from seedpod.search.study import Trial
+from studies import go_on, killed_at, proposed, restless, run, study_of, table, value_of
 
 TRIALS = 24
+SAMPLERS = [
+    pytest.param(name, marks=pytest.mark.skipif(name == "gp" and find_spec("torch") is None, reason="needs torch"))
+    for name in MAKERS
+    if name != "grid"  # whose points are the proposals' business
+]
 
 
 def searched(name: str, jobs: int, *, lag: int = 8, seed: int = 7, trials: int = TRIALS) -> Any:
@@ -28,7 +35,7 @@ def searched(name: str, jobs: int, *, lag: int = 8, seed: int = 7, trials: int =
     return table(study)
 
 
-@pytest.mark.parametrize("name", ["tpe", "random"])
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_same_study_at_any_number_of_jobs(name: str) -> None:
     """With random trial times, failing trials and a conditional space, 1, 2, 4, 6 and 8 jobs give one study."""
     alone = searched(name, 1)
@@ -81,11 +88,20 @@ def test_trials_in_between_count_as_running() -> None:
             assert all(t.params for t in shown)
 
     study = study_of(None, LaggedSampler(Recording, 1, 3))
-    run(study, lambda trial: value_of(suggest(SPACE, trial)), trials=8, jobs=2)
+    run(study, lambda trial: value_of(proposed(trial)), trials=8, jobs=2)
     for number, shown in seen.items():
         assert [row[0] for row in shown] == list(range(number))
         assert [row[1] for row in shown] == ["COMPLETE" if n <= number - 3 else "RUNNING" for n in range(number)]
         assert all(none == (state == "RUNNING") for _, state, none in shown)
+
+
+@pytest.mark.parametrize("name", ["gp", "cmaes"])
+def test_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sampler whose package is not installed says which one it is and how to get it."""
+    package = {"gp": "torch", "cmaes": "cmaes"}[name]
+    monkeypatch.setitem(sys.modules, package, None)  # as an import of it would find
+    with pytest.raises(ConfigError, match=f"sampler={name} needs the package {package}: `pip install {package}`"):
+        make_sampler(name, 1, 1, 8)
 
 
 def test_reseeding_changes_nothing() -> None:
@@ -106,7 +122,7 @@ def test_waiting_ends_with_what_it_waits_for() -> None:
     """A trial beyond the lag starts within 100 ms of the end of the one it waits for, and not before."""
     study = study_of(None, make_sampler("random", 1, 1, 1))
     first = study.ask()
-    suggest(SPACE, first)
+    proposed(first)
     with ThreadPoolExecutor(1) as threads:
         second = threads.submit(study.ask)
         time.sleep(0.1)
@@ -123,7 +139,7 @@ def test_stop_ends_all_waiting(jobs: int) -> None:
     sampler = make_sampler("random", 1, 1, 1)
     assert isinstance(sampler, LaggedSampler)
     study = study_of(None, sampler)
-    suggest(SPACE, study.ask())
+    proposed(study.ask())
     with ThreadPoolExecutor(jobs) as threads:
         waiting = [threads.submit(study.ask) for _ in range(jobs)]
         time.sleep(0.1)
@@ -188,7 +204,7 @@ def test_no_deadlock_where_a_trial_has_a_bug(jobs: int) -> None:
     study = study_of(None, make_sampler("tpe", 1, 1, 1))
 
     def objective(trial: Trial) -> float:
-        suggest(SPACE, trial)
+        proposed(trial)
         time.sleep(0.05)  # the others are waiting by then
         raise ZeroDivisionError
 

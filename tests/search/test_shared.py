@@ -231,6 +231,7 @@ def test_trials_of_a_dead_machine_are_taken_over(tmp_path: Path, digits_cache: P
     assert len(ran(output)) == len(set(ran(output)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wakes", ["while they run", "when they have ended"])
 def test_machine_that_only_slept_counts_nothing_twice(
     tmp_path: Path, digits_cache: Path, sqlite: str, wakes: str
@@ -260,7 +261,8 @@ def test_machine_that_only_slept_counts_nothing_twice(
     assert rows(sqlite, "r") == alone(tmp_path, digits_cache)
     late = events(tmp_path / "a" / "r", "job_late") + events(tmp_path / "b" / "r", "job_late")
     assert late
-    assert all(fact["value"] is not None for fact in late)
+    # One whose trial had ended by then is stopped at its next epoch.
+    assert all(fact["value"] is not None or fact["status"] == "cancelled" for fact in late)
     ended = [
         fact["trial"]
         for run in ("a", "b")

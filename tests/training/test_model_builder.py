@@ -1,21 +1,28 @@
 """Every configuration becomes a network, or is refused by name. Keras is imported in other processes only."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
+from seedpod.config import OptimizationConfig
 from seedpod.errors import Cause, TrainingError
+from seedpod.hyperparameters import HYPERPARAMETERS, Truth, Word
+from seedpod.search.sampler import make_sampler
+from seedpod.search.space import Images, SearchSpace
+from seedpod.search.space_file import read_definition
 from seedpod.training.child import PoolLimits
 from seedpod.training.datasets import prepare
+from seedpod.training.network import read_network
 from seedpod.training.pool import TrainerPool
 from seedpod.training.runtime import configure_environment
 from seedpod.trial import ParamValue, TrialProgress, TrialSpec
@@ -25,56 +32,54 @@ pytestmark = pytest.mark.processes
 Params = dict[str, ParamValue]
 
 TINY: Params = {
-    "conv_layers": 1,
+    "conv_blocks": 1,
+    "convs_per_block": 1,
     "filters_0": 4,
     "kernel_size": 3,
     "activation": "relu",
-    "batch_norm": False,
     "initializer": "he_normal",
+    "normalization": "none",
+    "residual": False,
     "pooling": "max",
     "global_pooling": False,
-    "dropout": 0.2,
     "dense_layers": 0,
+    "dropout": 0.2,
     "optimizer": "adam",
     "learning_rate": 1e-3,
+    "schedule": "constant",
+    "warmup": 0.0,
     "batch_size": 64,
+    "label_smoothing": 0.0,
+    "augmentation": 0.0,
+    "flip": False,
 }
 
 
 def layers(conv: int, dense: int, **rest: ParamValue) -> Params:
-    """TINY with other numbers of layers."""
+    """TINY with other numbers of layers, and what some of its optimizers read."""
     filters = {f"filters_{layer}": 4 * (layer + 1) for layer in range(conv)}
     units = {f"dense_units_{layer}": 8 * (layer + 1) for layer in range(dense)}
-    return TINY | filters | units | rest | {"conv_layers": conv, "dense_layers": dense}
+    read = {"momentum": 0.9, "weight_decay": 0.01}
+    return TINY | filters | units | read | rest | {"conv_blocks": conv, "dense_layers": dense}
 
 
-CHOICES: dict[str, list[ParamValue]] = {
-    "activation": ["relu", "leaky_relu", "swish", "gelu"],
-    "conv_layers": [1, 2, 3],
-    "dense_layers": [0, 1, 2],
-    "initializer": ["glorot_uniform", "he_normal", "he_uniform"],
-    "optimizer": ["adam", "rmsprop", "sgd"],
-    "pooling": ["max", "average"],
-    "batch_norm": [False, True],
-    "global_pooling": [False, True],
-}
-# The fewest networks found in which every value of each choice meets every value of each other one.
-NETWORKS: list[tuple[ParamValue, ...]] = [
-    ("relu", 1, 0, "he_normal", "adam", "average", True, False),
-    ("relu", 2, 2, "he_uniform", "rmsprop", "max", False, False),
-    ("relu", 3, 1, "glorot_uniform", "sgd", "max", True, True),
-    ("leaky_relu", 1, 2, "glorot_uniform", "rmsprop", "average", True, False),
-    ("leaky_relu", 2, 1, "glorot_uniform", "sgd", "max", False, True),
-    ("leaky_relu", 3, 1, "he_uniform", "adam", "average", False, False),
-    ("leaky_relu", 3, 0, "he_normal", "rmsprop", "average", True, False),
-    ("swish", 1, 1, "he_normal", "rmsprop", "average", False, True),
-    ("swish", 1, 2, "he_uniform", "sgd", "max", False, True),
-    ("swish", 2, 0, "he_uniform", "rmsprop", "max", True, False),
-    ("swish", 3, 0, "glorot_uniform", "adam", "max", True, True),
-    ("gelu", 1, 0, "he_normal", "sgd", "max", False, False),
-    ("gelu", 2, 2, "he_normal", "adam", "average", True, False),
-    ("gelu", 3, 2, "he_uniform", "sgd", "average", True, True),
-    ("gelu", 3, 1, "glorot_uniform", "rmsprop", "average", False, False),
+# Every word and every truth comes at least once, and with different others.
+NETWORKS: list[Params] = [
+    layers(2, 1, normalization="batch", pooling="strided", residual=True, optimizer="adamw", schedule="one_cycle"),
+    layers(1, 0, normalization="layer", pooling="average", activation="gelu", optimizer="sgd", schedule="cosine"),
+    layers(3, 2, convs_per_block=2, residual=True, activation="swish", optimizer="lion", global_pooling=True),
+    layers(1, 1, augmentation=0.7, label_smoothing=0.1, optimizer="rmsprop", schedule="cosine", warmup=0.2),
+    layers(2, 0, augmentation=1.0, flip=True, initializer="glorot_uniform", activation="leaky_relu", warmup=0.3),
+    layers(
+        3,
+        0,
+        pooling="strided",
+        normalization="layer",
+        initializer="he_uniform",
+        residual=True,
+        momentum=0.0,
+        optimizer="sgd",
+    ),
 ]
 
 
@@ -110,16 +115,23 @@ def facts_of_models() -> Any:
         from seedpod.training import runtime
         runtime.configure_backend()
         import numpy as np
-        from seedpod.training.model_builder import build_model
+        from seedpod.training.model_builder import build_model, compile_model
+        from seedpod.training.network import read_course, read_network
 
-        params = {layers(2, 1, batch_norm=True)!r}
+        params = {layers(2, 1, normalization="batch")!r}
+        network = read_network(params, (8, 8, 1))
         def build(seed):
-            return build_model(params, (8, 8, 1), 10, 16.0, seed)
+            return build_model(network, (8, 8, 1), 10, 16.0, seed)
+        def rates(**changes):
+            compiled = build(1)
+            compile_model(compiled, read_course(params | changes), 10, 10, "cpu")
+            rate = compiled.optimizer._learning_rate
+            return [float(rate(step)) if callable(rate) else float(rate) for step in range(101)]
         def weights(seed):
             return [w.tolist() for w in build(seed).get_weights()]
         model = build(1)
         images = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1)).astype("uint8")
-        scaled = build_model(params, (8, 8, 1), 10, 1.0, 1)
+        scaled = build_model(network, (8, 8, 1), 10, 1.0, 1)
         print(json.dumps({{
             "same": weights(1) == weights(1),
             "other": weights(1) != weights(2),
@@ -129,6 +141,10 @@ def facts_of_models() -> Any:
             "deviation": float(np.abs(np.asarray(model.predict(images, verbose=0))
                                       - np.asarray(scaled.predict(images / np.float32(16), verbose=0))).max()),
             "layers": [type(layer).__name__ for layer in model.layers],
+            "constant": rates(schedule="constant", learning_rate=0.5),
+            "rising": rates(schedule="constant", warmup=0.2, learning_rate=0.5),
+            "cosine": rates(schedule="cosine", learning_rate=0.5),
+            "one_cycle": rates(schedule="one_cycle", learning_rate=0.5),
         }}))
     """
     environment = configure_environment(dict(os.environ))
@@ -143,39 +159,27 @@ def ignore(_: TrialProgress) -> None:
     pass
 
 
-def count(params: Mapping[str, Any], side: int = 8, channels: int = 1, classes: int = 10) -> int:
-    """Trainable parameters, by hand."""
-    total = 0
-    for layer in range(params["conv_layers"]):
-        filters = params[f"filters_{layer}"]
-        # Batch normalisation has a scale and a shift for each filter, and replaces the bias.
-        total += params["kernel_size"] ** 2 * channels * filters + filters * (2 if params["batch_norm"] else 1)
-        side, channels = side // 2, filters
-    width = channels if params["global_pooling"] else side * side * channels
-    for layer in range(params["dense_layers"]):
-        units = params[f"dense_units_{layer}"]
-        total, width = total + (width + 1) * units, units
-    return total + (width + 1) * classes
-
-
-def test_networks_cover_the_choices() -> None:
-    """The networks below hold every pair of values of two choices."""
-    for (i, some), (j, others) in combinations(enumerate(CHOICES.values()), 2):
-        assert {(network[i], network[j]) for network in NETWORKS} == set(product(some, others))
+def count(params: Params, side: int = 8) -> int:
+    return read_network(params, (side, side, 1)).parameters((side, side, 1), 10)
 
 
 @pytest.mark.parametrize(
-    "network",
-    [pytest.param(n, marks=() if i < 3 else (pytest.mark.slow,)) for i, n in enumerate(NETWORKS)],
-    ids=str,
+    "params", [pytest.param(n, marks=() if i < 3 else (pytest.mark.slow,)) for i, n in enumerate(NETWORKS)]
 )
-def test_every_choice_trains(pool: TrainerPool, base: TrialSpec, network: tuple[ParamValue, ...]) -> None:
-    """Every value of every choice builds a network of the size that follows from it, and trains."""
-    choice = dict(zip(CHOICES, network, strict=True))
-    params = layers(int(choice["conv_layers"]), int(choice["dense_layers"]), **choice)
+def test_every_choice_trains(pool: TrainerPool, base: TrialSpec, params: Params) -> None:
+    """Every word and truth builds a network of the size that follows from it, and trains, the same each time."""
     result = pool.run(replace(base, params=params), ignore)
     assert result.epochs == 1
     assert result.parameters == count(params)
+    assert pool.run(replace(base, params=params), ignore).history == result.history
+
+
+def test_networks_hold_every_choice() -> None:
+    """The networks above have every word and both truths of every hyperparameter."""
+    for each in HYPERPARAMETERS:
+        wanted = set(each.kind.words) if isinstance(each.kind, Word) else {True, False}
+        if isinstance(each.kind, Word | Truth):
+            assert {network[each.name] for network in NETWORKS} == wanted, each.name
 
 
 def test_parameters_of_one_network(pool: TrainerPool, base: TrialSpec) -> None:
@@ -183,10 +187,81 @@ def test_parameters_of_one_network(pool: TrainerPool, base: TrialSpec) -> None:
     assert pool.run(base, ignore).parameters == 690
 
 
-def test_parameters_as_keras_counts_them(facts: Any) -> None:
-    """What batch normalisation remembers, two numbers a filter, is not trainable."""
-    assert facts["trainable"] == count(layers(2, 1, batch_norm=True))
+@pytest.fixture(name="counted", scope="module")
+def counted_by_keras() -> Any:
+    """Random configurations of the wide space for several images: what Keras says that their models have, and we."""
+    space = read_definition(OptimizationConfig(search_space="wide"))
+    cases = []
+    for seed, shape in enumerate([(8, 8, 1), (28, 28, 1), (5, 40, 1), (33, 17, 3), (2, 2, 1), (64, 48, 3)] * 2):
+        study = optuna.create_study(sampler=make_sampler("random", seed, 1, None))
+        cases.append((SearchSpace(space, Images(shape, 999, (1, 1), mirrored=True)).suggest(study.ask()), shape))
+    program = f"""
+        import json
+        from seedpod.training import runtime
+        runtime.configure_backend()
+        import keras
+        import numpy as np
+        from seedpod.training.model_builder import build_model, compile_model
+        from seedpod.training.network import read_course, read_network
+
+        found = []
+        for i, (params, shape) in enumerate({cases!r}):
+            network, course = read_network(params, shape), read_course(params)
+            model = build_model(network, shape, 7, 255.0, 1)
+            built = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+            loss = 0.0
+            if i < 6:  # a step of each image's size
+                compile_model(model, course, 1, 1, "cpu")
+                images = np.random.default_rng(i).integers(0, 256, (4, *shape)).astype("uint8")
+                loss = float(model.train_on_batch(images, np.eye(7, dtype="float32")[[0, 1, 2, 3]])[0])
+            found.append([built, network.parameters(shape, 7), loss])
+            keras.backend.clear_session()
+        print(json.dumps(found))
+    """
+    environment = configure_environment(dict(os.environ))
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_parameters_are_counted_as_keras_counts_them(counted: list[list[float]]) -> None:
+    """The size that is known before anything is allocated is that of Keras's model, for any configuration."""
+    assert [row[0] for row in counted] == [row[1] for row in counted]
+
+
+def test_any_configuration_takes_a_training_step(counted: list[list[float]]) -> None:
+    """Configurations of the wide space take a step on images of 2x2 to 64x48 pixels, square or not."""
+    assert all(math.isfinite(row[2]) for row in counted)
+    assert all(row[2] > 0 for row in counted[:6])
+
+
+def test_what_is_remembered_is_not_trainable(facts: Any) -> None:
+    """What batch normalisation remembers, two numbers a filter, is not counted."""
+    assert facts["trainable"] == count(layers(2, 1, normalization="batch"))
     assert facts["total"] == facts["trainable"] + 2 * (4 + 8)
+
+
+def test_too_large_networks_are_never_built(pool: TrainerPool, base: TrialSpec) -> None:
+    """A network of 10^9 parameters is refused at once, before its weights would take the memory."""
+    huge = layers(1, 1, dense_units_0=4096) | {"filters_0": 1024, "convs_per_block": 4, "kernel_size": 11}
+    with pytest.raises(TrainingError, match="trainable parameters, over max_parameters=1,000,000") as caught:
+        pool.run(replace(base, params=huge), ignore)
+    assert caught.value.cause is Cause.TOO_LARGE
+
+
+def test_schedules(facts: Any) -> None:
+    """Constant rates stay, warm-up rises from 1/25 of the rate, cosines end at 0, and one cycle does both."""
+    assert set(facts["constant"]) == {0.5}
+    assert facts["rising"][0] == pytest.approx(0.02)
+    assert facts["rising"][20:] == [0.5] * 81
+    assert facts["cosine"][0] == 0.5
+    assert facts["cosine"][50] == pytest.approx(0.25)
+    assert facts["cosine"][100] == pytest.approx(0, abs=1e-6)
+    assert facts["one_cycle"][0] == pytest.approx(0.02)
+    assert max(facts["one_cycle"]) == facts["one_cycle"][20] == 0.5
+    assert facts["one_cycle"][100] == pytest.approx(0, abs=1e-6)
 
 
 def test_seed_decides_the_weights(facts: Any) -> None:
@@ -202,10 +277,10 @@ def test_model_scales_its_images(facts: Any) -> None:
 
 
 def test_order_of_the_layers(facts: Any) -> None:
-    """Blocks of convolution, normalisation, activation and pooling; then dense layers with dropout; then the scores."""
+    """Blocks of convolution, normalisation, activation and pooling; then dense layers, each behind dropout."""
     block = ["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D"]
-    dense = ["Dense", "Activation", "Dropout"]
-    assert facts["layers"] == ["InputLayer", "Rescaling", *block, *block, "Flatten", *dense, "Dense"]
+    dense = ["Dropout", "Dense", "Activation"]
+    assert facts["layers"] == ["InputLayer", "Rescaling", *block, *block, "Flatten", *dense, "Dropout", "Dense"]
 
 
 def refusal(pool: TrainerPool, spec: TrialSpec) -> str:
@@ -221,7 +296,7 @@ def refusal(pool: TrainerPool, spec: TrialSpec) -> str:
 def test_too_many_poolings(pool: TrainerPool, base: TrialSpec) -> None:
     """Images of 8 by 8 pixels can be halved three times and no more."""
     assert pool.run(replace(base, params=layers(3, 0)), ignore).epochs == 1
-    assert "conv_layers = 4" in refusal(pool, replace(base, params=layers(4, 0)))
+    assert "conv_blocks = 4" in refusal(pool, replace(base, params=layers(4, 0)))
 
 
 @pytest.mark.parametrize("name", [*TINY, "dense_units_0"])
@@ -240,11 +315,17 @@ def test_missing_parameter(pool: TrainerPool, base: TrialSpec, name: str) -> Non
         ("initializer", "zeros"),
         ("optimizer", "Adam"),
         ("pooling", ""),
-        ("batch_norm", "no"),
-        ("batch_norm", 1),
+        ("normalization", True),
+        ("residual", "no"),
+        ("residual", 1),
+        ("schedule", "linear"),
+        ("warmup", 0.9),
+        ("label_smoothing", -0.1),
+        ("augmentation", 1.5),
+        ("flip", 0),
         ("global_pooling", 0.0),
-        ("conv_layers", 0),
-        ("conv_layers", 1.5),
+        ("conv_blocks", 0),
+        ("conv_blocks", 1.5),
         ("filters_0", -4),
         ("filters_0", "8"),
         ("filters_0", True),

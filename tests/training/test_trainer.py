@@ -29,11 +29,18 @@ pytestmark = pytest.mark.processes
 SHOWN = "default,ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 LIMITS = PoolLimits(trials=1000)  # no recycling in the middle of a test
 SMALL: dict[str, ParamValue] = {
-    "conv_layers": 1,
+    "conv_blocks": 1,
     "filters_0": 4,
     "kernel_size": 3,
     "activation": "relu",
-    "batch_norm": False,
+    "convs_per_block": 1,
+    "normalization": "none",
+    "residual": False,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "label_smoothing": 0.0,
+    "augmentation": 0.0,
+    "flip": False,
     "initializer": "he_normal",
     "pooling": "max",
     "global_pooling": False,
@@ -45,16 +52,18 @@ SMALL: dict[str, ParamValue] = {
 }
 # Everything that draws random numbers: shuffling, dropout, weights; and batch normalisation, which remembers.
 VARIED: dict[str, ParamValue] = SMALL | {
-    "conv_layers": 2,
+    "conv_blocks": 2,
     "filters_1": 8,
-    "batch_norm": True,
+    "normalization": "batch",
+    "augmentation": 0.5,
+    "label_smoothing": 0.05,
     "dropout": 0.3,
     "dense_layers": 1,
 }
 VARIED |= {"dense_units_0": 32, "batch_size": 32, "learning_rate": 3e-3}
 # An epoch takes about a second, on any backend.
 SLOW: dict[str, ParamValue] = SMALL | {
-    "conv_layers": 2,
+    "conv_blocks": 2,
     "filters_0": 64,
     "filters_1": 128,
     "kernel_size": 5,
@@ -233,8 +242,8 @@ def test_too_large_never_trains(pool: TrainerPool, base: TrialSpec) -> None:
 def test_diverged(pool: TrainerPool, base: TrialSpec) -> None:
     """A loss that is no longer finite ends the trial in its epoch and is said."""
     # Five layers of an activation that never dies: their weights grow each other.
-    params = VARIED | {"conv_layers": 3, "filters_2": 16, "batch_norm": False, "activation": "leaky_relu"}
-    params |= {"optimizer": "sgd", "learning_rate": 100.0}
+    params = VARIED | {"conv_blocks": 3, "filters_2": 16, "normalization": "none", "activation": "leaky_relu"}
+    params |= {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "learning_rate": 100.0}
     error, seen = refusal(pool, replace(base, params=params, max_epochs=20))
     assert error.cause is Cause.DIVERGED
     assert "learning_rate" in error.message

@@ -118,6 +118,7 @@ class _Job:
     cancelled: bool = False
     status: JobStatus | None = None
     pace: float | None = None  # seconds an epoch, from its own progress
+    gpu: str = ""  # that its worker has told
     ends_at: float | None = None  # when it will probably end; a little late rather than early
     handed_over: bool = False
     late: bool = False  # its result came when the trial had ended
@@ -408,7 +409,7 @@ class RunPodBackend:
                 raise
             job.status, job.worker = status, status.worker_id or job.worker
             if status.state.ended:
-                job.ended, job.state = True, status.state
+                job.ended, job.state, job.gpu = True, status.state, gpu_of(status.output)
                 if job.adopted and status.state is JobState.CANCELLED:
                     raise _NothingToAdopt(f"job {job.id} was cancelled when the search ended.")
                 return read_end(spec, status)
@@ -682,7 +683,17 @@ def _facts(job: _Job) -> dict[str, ParamValue]:
         facts["queue_seconds"] = job.status.delay
     if job.status is not None and job.status.execution is not None:
         facts["execution_seconds"] = job.status.execution
+    if job.gpu:
+        facts["gpu"] = job.gpu
     return facts
+
+
+def gpu_of(output: object) -> str:
+    """The GPU that an ended job's result names, also where the result is no good otherwise; empty where it does not."""
+    result = output.get("result") if isinstance(output, dict) else None
+    run = result.get("run") if isinstance(result, dict) else None
+    gpu = run.get("gpu") if isinstance(run, dict) else None
+    return gpu[:200] if isinstance(gpu, str) else ""
 
 
 def _first_line(text: str) -> str:

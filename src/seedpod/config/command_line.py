@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from seedpod.config.kinds import Choice, Truth, unquoted
+from seedpod.config.kinds import Assignments, Choice, Truth, unquoted
 from seedpod.config.settings import ALIASES, DATASETS, settings
 from seedpod.config.wording import complaint, did_you_mean, nearest, shown
 
@@ -46,6 +46,9 @@ def _take(argument: str, given: dict[str, str]) -> str:
     key, text = (part.strip() for part in argument.split("=", 1))
     key = ALIASES.get(key, key)
     known = _keys()
+    stem, _, name = key.partition(".")
+    if name and stem in _assigned():
+        return _assign(stem, name, text, given)
     if key not in known:
         hint = did_you_mean(key, known, otherwise=SEE_HELP)
         return f"there is no setting {shown(key)!r}.{hint}" if key else f"there is no key before the =.{hint}"
@@ -57,10 +60,26 @@ def _take(argument: str, given: dict[str, str]) -> str:
     return ""
 
 
+def _assign(key: str, name: str, text: str, given: dict[str, str]) -> str:
+    """Add one ``key.name=text`` to those of its key, or say why not."""
+    before = given.get(key, "")
+    if f";{name}=" in f";{before}":
+        return f"{key}.{name} is given twice; keep one."
+    if not text:
+        return f"the value is empty. Leave {key}.{name} out, or write {key}.{name}=VALUE without a space."
+    given[key] = f"{before};{name}={unquoted(text)}".lstrip(";")
+    return ""
+
+
+def _assigned() -> list[str]:
+    return [setting.name for setting in settings() if isinstance(setting.kind, Assignments)]
+
+
 def _without_secret(argument: str) -> str:
     """The argument; without its value where the key is unknown, for it may be a password under a wrong name."""
     key = argument.split("=", 1)[0]
-    return argument if ALIASES.get(key.strip(), key.strip()) in _keys() else f"{key}=..."
+    name = key.strip().partition(".")[0]
+    return argument if ALIASES.get(name, name) in _keys() else f"{key}=..."
 
 
 def _takes_next(flag: str, rest: Sequence[str]) -> bool:

@@ -20,6 +20,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(_\d+)*(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | 
 _LONGEST_NUMBER = 100  # characters; far under the 4300 digits at which int() gives up
 _TRUTHS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 _QUOTES = "'\""
+_ASSIGNMENT = re.compile(r"[a-z_0-9]{1,40}=[A-Za-z0-9_.,:+ -]{1,200}", re.ASCII)
 _SHORTEST_QUOTED = 2  # characters: the two quotes
 
 
@@ -233,6 +234,46 @@ class Joined(Kind):
     @property
     def _several(self) -> Several:
         return Several(self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignments(Kind):
+    """Any number of ``NAME=VALUE``, each name once: in a file a list, and ``KEY.NAME=VALUE`` on the command line."""
+
+    example: str
+
+    @property
+    def wanted(self) -> str:
+        return f"NAME=VALUE, such as {self.example}, with semicolons between"
+
+    def parse(self, raw: Raw) -> tuple[str, ...]:
+        inner = raw.strip() if isinstance(raw, str) else ""
+        if inner.startswith("[") and inner.endswith("]"):
+            inner = inner[1:-1]
+        items = [part for part in inner.split(";") if part.strip()] if isinstance(raw, str) else raw
+        pairs = (item.partition("=") for item in items)
+        return tuple(sorted(f"{name.strip()}{equals}{value.strip()}" for name, equals, value in pairs))
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, tuple) or not all(
+            isinstance(item, str) and _ASSIGNMENT.fullmatch(item) for item in value
+        ):
+            raise self._refuse()
+        names = [item.partition("=")[0] for item in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise Refused(f"names {twice} more than once; keep one.")
+
+    def merged(self, before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
+        """Both; of a name that both have, the value of ``after``."""
+        by_name = {item.partition("=")[0]: item for item in (*before, *after)}
+        return tuple(sorted(by_name.values()))
+
+    def show(self, value: Any) -> str:
+        return ";".join(value) if value else "[]"
+
+    def to_yaml(self, value: Any) -> str:
+        return f"[{', '.join(repr(item) for item in value)}]"
 
 
 def unquoted(text: str) -> str:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from seedpod.config import command_line
-from seedpod.config.kinds import Raw, unquoted
+from seedpod.config.kinds import Assignments, Raw, unquoted
 from seedpod.config.settings import ALIASES, OptimizationConfig, conflicts, settings
 from seedpod.config.wording import Refused, complaint, did_you_mean, joined, shown
 from seedpod.config.yaml_file import read_yaml
@@ -105,7 +105,11 @@ def _merge(entries: Sequence[_Entry], complaints: Sequence[str]) -> LoadedConfig
     refused_keys = set()
     for entry in entries:
         try:
-            values[entry.key] = known[entry.key].parse(entry.raw)
+            setting = known[entry.key]
+            value = setting.parse(entry.raw)
+            if isinstance(setting.kind, Assignments):
+                value = setting.kind.merged(values[entry.key], value)  # each name is a key of its own
+            values[entry.key] = value
             origins[entry.key] = entry.origin
         except Refused as refused:
             found.append(complaint(f"{entry.key}={_typed(entry.raw)}", entry.origin, str(refused)))

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from seedpod.config.kinds import Choice, Joined, Number, Option, Several, Truth, Whole
+from seedpod.config.kinds import Assignments, Choice, Joined, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
 from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text
 from seedpod.config.wording import Refused, complaint, located
@@ -23,13 +23,15 @@ SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, FILES = (
     "Files",
 )
 
-# What settings and options wait for. Removing an `awaits=` below opens that setting, and nothing else is needed.
-_MORE_SAMPLERS = "samplers other than tpe and random"
-
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 HARMLESS = frozenset(
     {
         "trials",
+        # Of these it is the content that decides, not the path: the study holds a run to it.
+        "search_space",
+        "fix",
+        "space",
+        "enqueue",
         "timeout_hours",
         "max_failures",
         "trial_retries",
@@ -45,6 +47,7 @@ HARMLESS = frozenset(
         "gpu_price_per_second",
         "max_cost",
         "dashboard",
+        "web_port",
         "run_name",
         "results_dir",
         "cache_dir",
@@ -60,26 +63,17 @@ _MAX_WORKERS = 512
 _WEEK = 7 * 24 * 3600  # seconds; RunPod's longest executionTimeout
 
 _ACTIVATIONS = tuple(Option(name) for name in ("relu", "leaky_relu", "swish", "gelu"))
-_WEB = "the web dashboard"
 _DASHBOARDS = (
     Option("auto", also=("true", "yes", "on", "1")),
     Option("live"),
     Option("plain"),
     Option("none", also=("false", "no", "off", "0")),
-    Option("web", awaits=_WEB),
+    Option("web"),
 )
 _MODES = (Option("simple"), Option("health"))
 _SHARES = tuple(name for name, each in OBJECTIVES.items() if each.high == 1 and each.direction is Direction.MAXIMIZE)
 _OPTIMIZE_FOR = tuple(Option(name) for name in OBJECTIVES)
-_SAMPLERS = (
-    Option("tpe"),
-    Option("random"),
-    Option("gp", awaits=_MORE_SAMPLERS),
-    Option("cmaes", awaits=_MORE_SAMPLERS),
-    Option("grid", awaits=_MORE_SAMPLERS),
-    Option("nsga2", awaits=_MORE_SAMPLERS),
-    Option("qmc", awaits=_MORE_SAMPLERS),
-)
+_SAMPLERS = tuple(Option(name) for name in ("tpe", "random", "gp", "cmaes", "grid", "nsga2", "qmc"))
 _PRUNERS = tuple(Option(name) for name in ("hyperband", "asha", "median", "patient", "none"))
 
 
@@ -120,7 +114,37 @@ class OptimizationConfig:
     )
     startup_trials: int = field(
         default=10,
-        metadata=about(SEARCH, Whole(1, MAX_TRIALS, "trials"), "random trials before tpe starts to learn from them"),
+        metadata=about(
+            SEARCH,
+            Whole(1, MAX_TRIALS, "trials"),
+            "random trials before the sampler starts to learn from them; nsga2's generation",
+        ),
+    )
+    search_space: str = field(
+        default="default",
+        metadata=about(SEARCH, Text(), "what is searched: small, default, wide or a file, see docs/search_spaces.md"),
+    )
+    fix: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            SEARCH, Assignments("activation=relu"), "hyperparameters that are not searched; here fix.activation=relu"
+        ),
+    )
+    space: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            SEARCH,
+            Assignments("learning_rate=1e-4..1e-2"),
+            "other values to search; here space.learning_rate=1e-4..1e-2 or space.optimizer=adam,sgd",
+        ),
+    )
+    enqueue: str = field(
+        default="",
+        metadata=about(
+            SEARCH,
+            Text(),
+            "hyperparameters to try first: a file with a list of sets, or an earlier run or its best.yaml",
+        ),
     )
     reproducible: bool = field(
         default=True,
@@ -236,7 +260,10 @@ class OptimizationConfig:
         default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once")
     )
     gpu: str = field(
-        default="", metadata=about(RUNPOD, Text(), "the endpoint's GPU, such as 4090, for what its trials cost")
+        default="",
+        metadata=about(
+            RUNPOD, Text(), "the endpoint's GPU, such as 4090, for what its trials cost; '' is what its workers tell"
+        ),
     )
     gpu_price_per_second: float = field(
         default=0.0,
@@ -244,14 +271,25 @@ class OptimizationConfig:
     )
     max_cost: float = field(
         default=0.0,
-        metadata=about(RUNPOD, Number(0, 1_000_000, "USD"), "no trial starts that would pass this; 0 is no limit"),
+        metadata=about(
+            RUNPOD,
+            Number(0, 1_000_000, "USD"),
+            "no trial starts that would pass this, starts and idle included; 0 is no limit",
+        ),
     )
     dashboard: str = field(
         default="auto",
         metadata=about(
             SCREEN,
             Choice(_DASHBOARDS),
-            "how a search is shown; auto is live on a terminal that can show it; enable_dashboard=false is none",
+            "how a search is shown; auto is live on a terminal that can show it, web is auto and a page for a browser "
+            "beside it; enable_dashboard=false is none",
+        ),
+    )
+    web_port: int = field(
+        default=0,
+        metadata=about(
+            SCREEN, Whole(0, 65535), "the page's port with dashboard=web; 0 keeps the run's own, or takes a free one"
         ),
     )
     run_name: str = field(
@@ -328,6 +366,9 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
         origin = origins.get("runpod_service_endpoint", "")
         yield complaint("runpod_service_endpoint=...", origin, "this is an API key: is it swapped with RUNPOD_API_KEY?")
     yield from _health_conflicts(values, origins)
+    if "," in str(values.get("optimize_for", "")) and values.get("sampler") == "cmaes":
+        origin = origins.get("sampler", "")
+        yield complaint("sampler=cmaes", origin, "takes one objective; for several, tpe or nsga2.")
     yield from _lag_conflicts(values, origins)
     dataset = values.get("dataset")
     if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):

@@ -25,7 +25,7 @@ def read_yaml(path: str) -> tuple[list[Line], list[str]]:
     Keys may come twice and need not be known: that is the caller's to judge.
     """
     try:
-        node = _compose(path)
+        node = compose(path, "config")
         pairs = _pairs(path, node)
     except Refused as refused:
         return [], [str(refused)]
@@ -39,10 +39,19 @@ def read_yaml(path: str) -> tuple[list[Line], list[str]]:
     return lines, complaints
 
 
-def _compose(path: str) -> "yaml.Node | None":
+def compose(path: str, setting: str) -> "yaml.Node | None":
+    """The file's content, every scalar as text with its line; None where it is empty.
+
+    Args:
+        path: Of the file.
+        setting: That names it on the command line.
+
+    Raises:
+        Refused: It cannot be read, or is no YAML; the message is the whole complaint.
+    """
     import yaml
 
-    text = _read(path)
+    text = _read(path, setting)
     try:
         node: yaml.Node | None = yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.reader.ReaderError as error:
@@ -61,8 +70,8 @@ def _compose(path: str) -> "yaml.Node | None":
     return node
 
 
-def _read(path: str) -> str:
-    where = f"config={shown(path)} (command line)"
+def _read(path: str, setting: str) -> str:
+    where = f"{setting}={shown(path)}" + (" (command line)" if setting == "config" else "")
     try:
         return Path(path).expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -2,9 +2,11 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -23,17 +25,50 @@ _NEEDED = "▁█━─"  # characters of the dashboard; an encoding that lacks 
 _LEAST = 0.25  # seconds between two pictures
 
 
+@dataclass(slots=True)
+class _Drawn:
+    """The latest picture: when, for how many columns, and how long its lines are."""
+
+    at: float = float("-inf")
+    width: int = 0
+    lines: tuple[int, ...] = ()
+
+
+def cleared(lines: Sequence[int], width: int) -> str:
+    """What wipes a picture out after its terminal has become narrower, and goes back to where its last line began.
+
+    The terminal has wrapped its long lines, so that it is higher than whoever draws over it believes.
+
+    Args:
+        lines: The lengths of its lines; the cursor is on the last one.
+        width: Columns now; wider than every line where nothing was wrapped.
+    """
+    rows = sum(max(1, -(-length // width)) for length in lines)
+    if rows <= len(lines):
+        return ""
+    down = f"\x1b[{len(lines) - 1}B" if len(lines) > 1 else ""
+    return f"\r\x1b[{rows - 1}A\x1b[J{down}"
+
+
+def why_not_live(stream: TextIO, environment: Mapping[str, str]) -> str:
+    """Why ``stream`` cannot show the dashboard, in words; empty where it can."""
+    if not stream.isatty():
+        return "the output is no terminal"
+    term = environment.get("TERM", "")
+    if term.casefold() in {"", "dumb", "unknown"}:
+        return f"TERM={term} names no terminal whose cursor moves"
+    encoding = stream.encoding or "ascii"
+    try:
+        _NEEDED.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return f"the encoding {encoding} lacks its characters"
+    return ""
+
+
 def shows_live(stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Whether ``stream`` is a terminal that can show the dashboard, and whose user wants colours and movement."""
-    if not stream.isatty() or environment.get("TERM", "dumb").casefold() in {"dumb", "unknown"}:
-        return False
-    if environment.get("NO_COLOR") or environment.get("CI"):
-        return False
-    try:
-        _NEEDED.encode(stream.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    wanted = not environment.get("NO_COLOR") and not environment.get("CI")
+    return wanted and not why_not_live(stream, environment)
 
 
 class Terminal(Observer):
@@ -56,13 +91,13 @@ class Terminal(Observer):
         environment: Mapping[str, str] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        can = shows_live(stream, os.environ if environment is None else environment)
-        self._live = can if mode == "auto" else mode == "live" and stream.isatty()
+        environment = os.environ if environment is None else environment
+        self._missing = why_not_live(stream, environment) if mode == "live" else ""
+        self._live = not self._missing if mode == "live" else mode == "auto" and shows_live(stream, environment)
         self._quiet = mode == "none"
-        self._fallen_back = mode == "live" and not self._live
         self._cores = cores
         self._clock = clock or SystemClock()
-        self._drawn = Guarded([float("-inf")])
+        self._drawn = Guarded(_Drawn())
         self._console = Console(
             file=stream,
             highlight=False,
@@ -78,8 +113,8 @@ class Terminal(Observer):
 
     def began(self, plan: Plan) -> None:
         """See Observer."""
-        if self._fallen_back:
-            self._line("dashboard=live: the output is no terminal, so there are lines alone")
+        if self._missing:
+            self._line(f"dashboard=live: {self._missing}, so there are plain lines")
         if not self._quiet:
             for line in plan_lines(plan, self._cores):
                 self._line(line)
@@ -92,10 +127,15 @@ class Terminal(Observer):
             return
         now = self._clock.now()
         with self._drawn.locked() as drawn:
-            due = now - drawn[0] >= _LEAST or progress.ended == progress.total
-            drawn[0] = now if due else drawn[0]
+            due = now - drawn.at >= _LEAST or progress.ended == progress.total
+            drawn.at = now if due else drawn.at
         if due:
-            self._picture.update(render(progress, *self._console.size), refresh=True)
+            self._clear_wrapped()
+            width, height = self._console.size
+            picture = render(progress, width, height)
+            with self._drawn.locked() as drawn:
+                drawn.width, drawn.lines = width, tuple(map(cell_len, picture.plain.split("\n")))
+            self._picture.update(picture, refresh=True)
 
     def finished(self, trial: FinishedTrial, snapshot: Snapshot) -> None:
         """See Observer."""
@@ -120,9 +160,20 @@ class Terminal(Observer):
         """Take the dashboard away."""
         self._picture.stop()
 
+    def _clear_wrapped(self) -> None:
+        """Wipe the picture out where the terminal has become narrower since it was drawn."""
+        width = self._console.size.width
+        with self._drawn.locked() as drawn:
+            sequence = cleared(drawn.lines, width) if width < drawn.width else ""
+            drawn.width = width
+        if sequence:
+            self._console.file.write(sequence)
+
     def _line(self, line: str, style: str = "", *, whole: bool = True) -> None:
+        if self._live and self._picture.is_started:
+            self._clear_wrapped()
         text = Text(line, style=_STYLES[style])
-        if whole:
-            self._console.print(text, soft_wrap=True)
+        if whole:  # for the reader of a terminal with its words whole, for other readers in one line
+            self._console.print(text, soft_wrap=not self._live)
         else:  # a line of the screen each; the whole is in the trial's record
             self._console.print(text, no_wrap=True, overflow="ellipsis")

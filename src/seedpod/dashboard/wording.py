@@ -1,6 +1,6 @@
 """Facts of a search as short lines of text, the same on every screen. Only characters that cp1252 has."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from seedpod.board import FinishedTrial, Snapshot
@@ -15,8 +15,10 @@ from seedpod.trial import ParamValue, Status
 MOST_IMPORTANCES = 5
 MOST_OF_FRONT = 12
 MOST_ADVICE = 3
+_NORMALIZATIONS = {"batch": "bn", "layer": "ln"}
 _OUTCOMES = {
     "done": "Done",
+    "exhausted": "The search space is exhausted: done",
     "timeout": "Stopped at timeout_hours",
     "max_cost": "Stopped by max_cost",
     "error": "Stopped by an error",
@@ -107,66 +109,87 @@ def standing_line(progress: AggregatedProgress) -> str:
     return ", ".join(parts)
 
 
-def left_line(progress: AggregatedProgress) -> str:
+def left_parts(progress: AggregatedProgress) -> list[str]:
     """Time gone, time left with its range, and pace."""
     parts = [f"{duration(progress.elapsed)} gone"]
     if progress.remaining is None or progress.remaining_low is None or progress.remaining_high is None:
         parts.append("time left not known yet")
     elif progress.queued or progress.running:
         low, high = duration(progress.remaining_low), duration(progress.remaining_high)
-        parts.append(f"about {duration(progress.remaining)} left ({low} to {high})")
+        parts += [f"about {duration(progress.remaining)} left", f"between {low} and {high}"]
     if progress.epochs_per_second:
-        parts.append(f"{progress.epochs_per_second:.2g} epochs/s")
-    return "time   " + ", ".join(parts)
+        parts.append(f"{_pace(progress.epochs_per_second)} epochs/s")
+    return parts
 
 
-def cost_line(costs: Costs) -> str:
-    """Money spent and to be spent."""
+def cost_parts(costs: Costs) -> list[str]:
+    """Money spent and to be spent; starts and idle seconds of workers apart."""
     if costs.per_second is None:
-        return "cost   not known: gpu= names the endpoint's GPU"
+        return ["not known yet: no worker has told its GPU; gpu= or gpu_price_per_second= tell it"]
     if not costs.per_second and not costs.spent:
-        return "cost   0 USD on this machine"
+        return ["0 USD on this machine"]
     parts = [f"{costs.spent + costs.running:.4f} USD so far"]
     if costs.projected is not None:
         parts.append(f"about {costs.projected:.4f} at the end")
     if costs.limit is not None:
         parts.append(f"limit {costs.limit:g}")
-    if costs.idle:
-        parts.append(f"idle up to {costs.idle:.4f}")
-    return "cost   " + ", ".join(parts)
+    if costs.unpriced:
+        parts.append(f"without {costs.unpriced} {_plural('trial', costs.unpriced)} of unknown price")
+    if costs.starts or costs.idle:
+        parts.append(f"besides up to {costs.starts:.4f} for starts and {costs.idle:.4f} for idle workers")
+    return parts
 
 
-def endpoint_line(view: EndpointView) -> str:
+def endpoint_parts(view: EndpointView) -> list[str]:
     """Queue, workers by state, breaker and requests of an endpoint."""
-    parts = []
+    parts = [f"breaker {view.counters.breaker.state.replace('_', '-')}"]
     if view.health is None:
         parts.append("does not answer")
     else:
-        counts = {name.replace("initializing", "starting"): n for name, n in asdict(view.health.workers).items() if n}
-        workers = " ".join(f"{count} {name}" for name, count in counts.items()) or "none"
-        parts += [f"queue {view.health.jobs.in_queue}", f"workers {workers}"]
+        # Those that are ready are the idle ones once more.
+        counts = {name.replace("initializing", "starting"): n for name, n in asdict(view.health.workers).items()}
+        workers = ", ".join(f"{n} {name}" for name, n in counts.items() if n and name != "ready") or "none"
+        parts += [f"workers: {workers}", f"{view.health.jobs.in_queue} queued"]
+    parts.append(f"{view.in_flight}" + (f" of {view.allowed}" if view.allowed else "") + " in flight")
     calls = view.counters.operations.values()
     sent, retried, failed = (sum(getattr(call, name) for call in calls) for name in ("sent", "retried", "failed"))
-    parts.append(f"in flight {view.in_flight}" + (f"/{view.allowed}" if view.allowed else ""))
-    parts.append(f"breaker {view.counters.breaker.state.replace('_', '-')}")
-    parts.append(
-        f"{sent} requests" + "".join(f" {n} {name}" for name, n in [("retried", retried), ("failed", failed)] if n)
-    )
-    return "runpod " + ", ".join(parts)
+    troubles = "".join(f", {n} {name}" for name, n in [("retried", retried), ("failed", failed)] if n)
+    parts.append(f"{sent} {_plural('request', sent)}{troubles}")
+    return parts
+
+
+def laid_out(head: str, parts: Sequence[str], width: int, most: int) -> list[str]:
+    """The parts behind a head of 7 characters, with commas between, on as many lines as they need.
+
+    Parts that do not fit on ``most`` lines are left out, from the end on: the first ones matter most.
+    """
+    lines = [f"{head:<7}{parts[0]}"]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f", {part}"
+        elif len(lines) < most:
+            lines.append(f"{'':<7}{part}")
+        else:
+            break
+    return lines
 
 
 def params_line(params: Mapping[str, ParamValue]) -> str:
     """The hyperparameters of a trial, shortened to what one compares."""
-    filters = "-".join(str(params[f"filters_{i}"]) for i in range(int(params.get("conv_layers", 0))))
-    dense = "-".join(str(params[f"dense_units_{i}"]) for i in range(int(params.get("dense_layers", 0))))
+    filters = _sizes(params, "filters", "conv_blocks")
+    dense = _sizes(params, "dense_units", "dense_layers")
+    convs = int(params.get("convs_per_block", 1))
     words = [
-        f"conv {filters}" if filters else "",
+        f"conv {filters}" + (f" x{convs}" if convs > 1 else "") if filters else "",
         f"k{params['kernel_size']}" if "kernel_size" in params else "",
         f"dense {dense}" if dense else "",
         str(params.get("activation", "")),
-        "bn" if params.get("batch_norm") else "",
+        _NORMALIZATIONS.get(str(params.get("normalization", "")), ""),
+        "residual" if params.get("residual") else "",
+        str(params["pooling"]) if "pooling" in params else "",
         str(params.get("optimizer", "")),
         f"lr {float(params['learning_rate']):.1e}" if "learning_rate" in params else "",
+        str(params["schedule"]) if "schedule" in params else "",
         f"batch {params['batch_size']}" if "batch_size" in params else "",
     ]
     return " ".join(word for word in words if word)
@@ -194,8 +217,7 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
     took = duration(summary.ended_at - summary.started_at)
     lines.append(("", f"{ended} after {took}: of {summary.total} trials {counts}"))
-    if summary.cost:
-        lines.append(("", f"Cost: {summary.cost:.4f} USD, without starts and idle seconds of workers"))
+    lines += [("", line) for line in _cost_lines(plan, summary)]
     files = "best.yaml, summary.json, trials/" if best else "summary.json, trials/"
     files = f"front.yaml, {files}" if summary.front else files
     lines.append(("", f"Results in {plan.folder}: {files}"))
@@ -258,11 +280,36 @@ def one_line(text: str) -> str:
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
+def _sizes(params: Mapping[str, ParamValue], name: str, layers: str) -> str:
+    """The sizes of a network's layers of one kind, as far as the parameters name them."""
+    numbered = (f"{name}_{layer}" for layer in range(int(params.get(layers, 0))))
+    return "-".join(str(params[each]) for each in numbered if each in params)
+
+
 def _shown(value: ParamValue) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _failures_line(group: FailureGroup) -> str:
-    trials = "trial" if group.count == 1 else "trials"
     message = one_line(group.message)
-    return f"Failed, {group.cause}: {group.count} ({trials} such as #{group.example}: {message})"
+    example = f"#{group.example}" if group.count == 1 else f"such as #{group.example}"
+    return f"Failed, {group.cause}: {group.count} {_plural('trial', group.count)} ({example}: {message})"
+
+
+def _cost_lines(plan: Plan, summary: Summary) -> list[str]:
+    """What it cost; of a search that had no endpoint, that this was nothing."""
+    if not summary.cost and not summary.unpriced:
+        return ["Cost: 0 USD, all on this machine"] if not plan.cost else ["Cost: 0 USD"]
+    line = f"Cost: {summary.cost:.4f} USD for the trials"
+    if summary.unpriced:
+        line += f" but {summary.unpriced} whose price is not known"
+    besides = f"up to {summary.starts:.4f} USD for starts and {summary.idle:.4f} USD for idle seconds of workers"
+    return [line, f"  besides {besides}"] if summary.starts or summary.idle else [line]
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
+
+
+def _pace(per_second: float) -> str:
+    return f"{per_second:.1f}" if per_second >= 0.95 else f"{per_second:.2g}"

@@ -3,6 +3,8 @@
 import logging
 import os
 import socket
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,9 +16,9 @@ from seedpod.clock import Clock, SystemClock
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import Cause, ConfigError, EndpointRefused, EndpointUnreachable, SeedpodError, TrialError
 from seedpod.events import Observer, Plan, Summary, summarize
-from seedpod.money import FREE, estimate_before, price_of
+from seedpod.money import FREE, Prices, estimate_before, price_of
 from seedpod.optimizer.ending import Ending
-from seedpod.optimizer.plans import lag_of, local_workers, spec_of
+from seedpod.optimizer.plans import lag_of, local_workers, proposals_of, spec_of
 from seedpod.optimizer.running import TrialRunner
 from seedpod.progress import ConcurrentProgressAggregator, ProgressCallback
 from seedpod.remote.view import JobListener, TellsOfJobs
@@ -24,9 +26,12 @@ from seedpod.reporting import Reporter
 from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
+from seedpod.search.enqueued import read_enqueued
 from seedpod.search.lease import LeaseRules
+from seedpod.search.proposals import Proposals
 from seedpod.search.pruner import make_pruner
 from seedpod.search.sampler import make_sampler
+from seedpod.search.space_file import read_definition
 from seedpod.search.study import (
     BasePruner,
     BaseSampler,
@@ -89,6 +94,8 @@ class ModelOptimizer:
         owner: str = _OWNER,
         lease: LeaseRules | None = None,
     ) -> None:
+        self._definition = read_definition(config)
+        self._enqueued = read_enqueued(config)
         self._owner = owner
         self._lease = lease
         self._config = config
@@ -100,6 +107,7 @@ class ModelOptimizer:
         self._board = TrialBoard(config.trials, self._began, config.weight_of_health)
         self._ending = Ending()
         self._price = price_of(config)
+        self._study: SearchStudy | None = None  # once trials run
 
     def run(self) -> Summary:
         """Run the whole search, once, or what is left of it; its files are written when this returns or raises.
@@ -149,12 +157,13 @@ class ModelOptimizer:
             self._ending.will_cancel(backend)
             cost = estimate_before(self._config, self._price, self._config.trials)
             plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once, cost)
-            study.sampler, study.pruner = self._search_by(study, plan.data)
+            proposals = proposals_of(self._config, plan.data, self._definition, self._enqueued)
+            study.sampler, study.pruner = self._search_by(study, plan.data, proposals)
             recorded = self._recorded(folder, plan.data)
             folder.write_config(to_yaml(self._config))
-            self._take_up(study, recorded, folder, plan.data)
+            self._take_up(study, recorded, folder, plan.data, proposals)
             over = frozenset(trial.spec.uid for trial in recorded.values())
-            return self._search(plan, study, backend, folder, over)
+            return self._search(plan, study, backend, folder, proposals=proposals, over=over)
         finally:
             backend.close()
 
@@ -162,15 +171,22 @@ class ModelOptimizer:
         """End the search in order: no new trials, running ones cancelled, results saved. Safe from any thread."""
         self._ending.stop(reason)
 
+    def importances(self) -> Mapping[str, float]:
+        """Share of each hyperparameter in the value so far, largest first; empty where that is not known.
+
+        Safe from any thread while the search runs; takes the longer the more trials there are.
+        """
+        return {} if self._study is None else importances(self._study, so_far=True)
+
     @property
     def stopped(self) -> str:
         """Why the search was stopped; empty where it was not."""
         return self._ending.reason
 
-    def _search_by(self, study: SearchStudy, data: DatasetInfo) -> tuple[BaseSampler, BasePruner]:
+    def _search_by(self, study: SearchStudy, data: DatasetInfo, proposals: Proposals) -> tuple[BaseSampler, BasePruner]:
         """What proposes trials and what ends hopeless ones, under the lag that all runs of the study agree on."""
         config = self._config
-        terms = {**decisive(config), "fingerprint": data.fingerprint}
+        terms = {**decisive(config), "fingerprint": data.fingerprint, **proposals.terms}
         lag = agree(study, terms, lag_of(config), any_lag=config.search_lag == "auto")
         look = _LOOK if config.storage else None
         epochs = config.min_epochs_per_trial, config.max_epochs_per_trial * config.cv_folds
@@ -191,7 +207,12 @@ class ModelOptimizer:
         return {n: t for n, t in recorded.items() if t.result.status is not Status.CANCELLED}
 
     def _take_up(
-        self, study: SearchStudy, recorded: dict[int, FinishedTrial], folder: RunFolder, data: DatasetInfo
+        self,
+        study: SearchStudy,
+        recorded: dict[int, FinishedTrial],
+        folder: RunFolder,
+        data: DatasetInfo,
+        proposals: Proposals,
     ) -> None:
         """Go on where an earlier run of this folder ended: nothing of it runs twice, nothing of it is lost."""
         weight = self._config.weight_of_health
@@ -201,7 +222,8 @@ class ModelOptimizer:
             if number in recorded:
                 self._board.restore(recorded[number])
             elif not self._config.storage:  # in a shared study it may be another machine's
-                self._board.restore(self._rewritten(number, ended, folder, data))
+                known = replace(ended, params=proposals.space.complete(ended.params))
+                self._board.restore(self._rewritten(number, known, folder, data))
 
     def _rewritten(self, number: int, ended: Ended, folder: RunFolder, data: DatasetInfo) -> FinishedTrial:
         """A trial whose record is lost, written again as far as the study knows it."""
@@ -220,13 +242,23 @@ class ModelOptimizer:
         return trial
 
     def _search(
-        self, plan: Plan, study: SearchStudy, backend: TrialBackend, folder: RunFolder, over: frozenset[str]
+        self,
+        plan: Plan,
+        study: SearchStudy,
+        backend: TrialBackend,
+        folder: RunFolder,
+        *,
+        proposals: Proposals,
+        over: frozenset[str],
     ) -> Summary:
+        self._board.limit(proposals.total)
         aggregator = self._aggregator_for(backend)
         reporter = self._reporter_for(backend, folder, aggregator)
         self._ending.will_stop(study, reporter)
+        self._study = study
         runner = TrialRunner(
             plan=plan,
+            proposals=proposals,
             study=study,
             backend=backend,
             folder=folder,
@@ -234,7 +266,7 @@ class ModelOptimizer:
             reporter=reporter,
             aggregator=aggregator,
             ending=self._ending,
-            price=self._price,
+            prices=Prices(self._price),
             clock=self._clock,
             began=self._began,
         )
@@ -254,7 +286,7 @@ class ModelOptimizer:
         optimize(
             study,
             runner.objective,
-            trials=left_to_run(study, self._config.trials),
+            trials=left_to_run(study, self._board.snapshot().total),
             jobs=workers,
             ahead=ahead,
             lease=self._lease,
@@ -298,7 +330,8 @@ class ModelOptimizer:
     def _summary(self, study: SearchStudy, run: str) -> Summary:
         snapshot = self._board.snapshot()
         ended = sum(snapshot.finished.values())
-        outcome = self.stopped or ("timeout" if self._config.timeout_hours and ended < snapshot.total else "done")
+        ran = "exhausted" if snapshot.total < self._config.trials else "done"
+        outcome = self.stopped or ("timeout" if self._config.timeout_hours and ended < snapshot.total else ran)
         return summarize(
             run,
             outcome,

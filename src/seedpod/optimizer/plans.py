@@ -1,9 +1,12 @@
 """What follows from the settings of a search: trials at once, lag, space, specs."""
 
 from seedpod.config import OptimizationConfig
-from seedpod.events import Plan
-from seedpod.search.space import ACTIVATIONS, SearchSpace
+from seedpod.search.enqueued import place
+from seedpod.search.proposals import Proposals
+from seedpod.search.space import MIRRORED, Images, Params, SearchSpace
+from seedpod.search.space_file import Definition
 from seedpod.training.datasets import DatasetInfo
+from seedpod.training.network import read_network
 from seedpod.training.runtime import usable_cores
 from seedpod.trial import ParamValue, TrialSpec
 
@@ -32,15 +35,30 @@ def held_out(config: OptimizationConfig) -> float:
     return config.validation_split if config.cv_folds == 1 else 1 / config.cv_folds
 
 
-def space_of(plan: Plan) -> SearchSpace:
-    """The hyperparameters that a search may try, on its images."""
-    config, data = plan.config, plan.data
-    return SearchSpace(
-        image_shape=data.image_shape,
-        train_images=int(sum(data.train_counts) * (1 - held_out(config))),
-        # Early stopping ends what does not improve; a budget far below the maximum would only end what does.
-        epochs=(max(config.min_epochs_per_trial, (config.max_epochs_per_trial + 1) // 2), config.max_epochs_per_trial),
-        activations=config.activation or ACTIVATIONS,
+def proposals_of(
+    config: OptimizationConfig, data: DatasetInfo, definition: Definition, enqueued: list[Params]
+) -> Proposals:
+    """What the trials of a search try, on its images.
+
+    Raises:
+        ConfigError: The space, or what is enqueued, does not fit the images or each other.
+    """
+    images = Images(
+        shape=data.image_shape,
+        train=int(sum(data.train_counts) * (1 - held_out(config))),
+        epochs=(config.min_epochs_per_trial, config.max_epochs_per_trial),
+        mirrored=data.id in MIRRORED,
+    )
+    space, classes = SearchSpace(definition, images), len(data.class_names)
+    return Proposals(
+        space,
+        enqueued=place(enqueued, space, config.enqueue),
+        sampler=config.sampler,
+        seed=config.random_seed,
+        trials=config.trials,
+        fits=lambda params: (
+            read_network(params, images.shape).parameters(images.shape, classes) <= config.max_parameters
+        ),
     )
 
 

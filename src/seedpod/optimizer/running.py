@@ -22,15 +22,16 @@ from seedpod.errors import (
 )
 from seedpod.events import Plan
 from seedpod.guarded import Guarded
-from seedpod.money import Price
+from seedpod.money import Prices
 from seedpod.objectives import Objective
 from seedpod.optimizer.ending import Ending
-from seedpod.optimizer.plans import space_of, spec_of
+from seedpod.optimizer.plans import spec_of
 from seedpod.progress import ConcurrentProgressAggregator
 from seedpod.remote.view import LateJob
 from seedpod.reporting import Reporter
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.judging import Judge
+from seedpod.search.proposals import Proposals
 from seedpod.search.study import SearchStudy, Trial, suggest
 from seedpod.tally import billed_seconds
 from seedpod.trial import ParamValue, Status, TrialBackend, TrialProgress, TrialResult, TrialSpec, checked_values
@@ -43,6 +44,7 @@ class TrialRunner:
 
     Args:
         plan: What the search does.
+        proposals: What its trials try.
         study: Knows which trials are ours.
         backend: Where its trials run.
         folder: Where their records go.
@@ -50,7 +52,7 @@ class TrialRunner:
         reporter: Is told what happens.
         aggregator: Knows what the search costs.
         ending: Whether it goes on.
-        price: What a second of a remote worker costs; None where nobody knows.
+        prices: What trials cost.
         clock: Tells the time.
         began: When the search began, for ``timeout_hours``.
     """
@@ -59,6 +61,7 @@ class TrialRunner:
         self,
         *,
         plan: Plan,
+        proposals: Proposals,
         study: SearchStudy,
         backend: TrialBackend,
         folder: RunFolder,
@@ -66,13 +69,13 @@ class TrialRunner:
         reporter: Reporter,
         aggregator: ConcurrentProgressAggregator,
         ending: Ending,
-        price: Price | None,
+        prices: Prices,
         clock: Clock,
         began: float,
     ) -> None:
         self._config = plan.config
         self._data = plan.data
-        self._space = space_of(plan)
+        self._proposals = proposals
         self._study = study
         self._backend = backend
         self._folder = folder
@@ -80,7 +83,7 @@ class TrialRunner:
         self._reporter = reporter
         self._aggregator = aggregator
         self._ending = ending
-        self._price = price
+        self._prices = prices
         self._clock = clock
         self._began = began
         self._starting = Guarded([0])  # trials that were let start, one after the other
@@ -88,7 +91,7 @@ class TrialRunner:
     def objective(self, trial: Trial) -> tuple[float, ...]:
         """Run one trial of the study and return its values; see ``search.study.optimize`` for what it raises."""
         self._check_going()
-        spec = spec_of(self._config, trial.number, suggest(self._space, trial), self._data)
+        spec = spec_of(self._config, trial.number, suggest(self._proposals, trial), self._data)
         return self._run(spec, Judge(trial))
 
     def check_failures(self) -> None:
@@ -99,8 +102,8 @@ class TrialRunner:
 
     def late(self, job: LateJob) -> None:
         """A job has outlived its trial: its cost counts, and nothing else."""
-        cost = 0.0 if self._price is None else self._price.cost({"billed_seconds": job.extra})
-        self._board.charge(cost)
+        cost = self._prices.cost({"billed_seconds": job.extra})
+        self._board.charge(cost or 0.0)
         self._reporter.late(job, cost)
 
     def _check_going(self) -> None:
@@ -134,7 +137,7 @@ class TrialRunner:
             result = self._judged(spec, judge)
         except (TrialError, TrialStopped) as caught:
             error, result = caught, _ended(spec, caught, self._backend.name, judge)
-        result = replace(result, cost=0.0 if self._price is None else self._price.cost(result.run))
+        result = replace(result, cost=self._prices.cost(result.run))
         if not isinstance(error, TrialCancelled) and not self._study.has(spec.number):
             self._reporter.late(_late_result(spec, result), 0.0)
             error = _superseded(spec, result)

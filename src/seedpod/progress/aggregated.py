@@ -7,8 +7,6 @@ from seedpod.progress.estimate import Outlook, outlook
 from seedpod.remote.view import EndpointView
 from seedpod.trial import Status
 
-IDLE_SECONDS = 5.0
-"""Seconds that RunPod bills a worker after its last job, by default (docs, "Serverless pricing", 2026-05-13)."""
 _LOCAL = "local"
 
 
@@ -46,22 +44,26 @@ class Costs:
     """Money, in USD. What ran on this machine costs 0.
 
     Attributes:
-        per_second: Price of a second of the endpoint's GPU; 0 where nothing is paid, None where it is not known.
-        spent: For the training of trials that have ended, failed attempts included.
+        per_second: Price of a second of the endpoint's GPU; 0 where nothing is paid, None where it is not known (yet).
+        spent: For trials that have ended, failed attempts included.
         running: For those that run, up to now; an estimate.
         projected: ``spent`` at the end of the search; None while that is not known.
-        idle: Beside that, at most: for the seconds that workers stay up after their last job.
+        starts: Beside that, at most: for the starts of workers.
+        idle: Beside that, at most: for the seconds that workers wait after their jobs.
         queue_seconds: Seconds that jobs waited for a worker; RunPod bills what of it was a worker's start.
-        limit: What ``max_cost`` allows; None where there is no limit.
+        limit: What ``max_cost`` allows for all of that; None where there is no limit.
+        unpriced: Trials that were paid for at a price that is not known: ``spent`` lacks them.
     """
 
     per_second: float | None = 0.0
     spent: float = 0.0
     running: float = 0.0
     projected: float | None = 0.0
+    starts: float = 0.0
     idle: float = 0.0
     queue_seconds: float = 0.0
     limit: float | None = None
+    unpriced: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class ConcurrentProgressAggregator:
     Attributes:
         at_once: Trials that may run side by side.
         backend: Name of the backend, for trials that have not said where they run.
-        per_second: See Costs.
+        per_second: See Costs; where it is None, the price of the trial that ended last counts.
         limit: See Costs.
     """
 
@@ -178,20 +180,24 @@ class ConcurrentProgressAggregator:
         )
 
     def next_trial_fits(self, snapshot: Snapshot, now: float) -> bool:
-        """Whether one more trial is expected to end within ``limit``, after all those that run."""
-        price = self.per_second
-        if self.limit is None or not price:
+        """Whether one more trial is expected to end within ``limit``, after all those that run.
+
+        What starts and idle seconds of workers cost at most counts too.
+        """
+        if self.limit is None or not self._price(snapshot):
             return True
         ahead = outlook(snapshot, now, self.at_once)
         known = self.costs(replace(snapshot, queued=1), now, ahead)
-        return (known.spent + known.running if known.projected is None else known.projected) <= self.limit
+        trials = known.spent + known.running if known.projected is None else known.projected
+        return trials + known.starts + known.idle <= self.limit
 
     def costs(self, snapshot: Snapshot, now: float, ahead: Outlook | None) -> Costs:
         """What the search costs."""
-        price, bill = self.per_second or 0.0, snapshot.bill
+        per_second, bill = self._price(snapshot), snapshot.bill
+        price = per_second or 0.0
         paid = [trial for trial in snapshot.running if self._where(trial) != _LOCAL] if price else []
         running = sum(_billed_so_far(trial, now) for trial in paid) * price
-        projected: float | None = bill.usd
+        projected: float | None = bill.usd if per_second is not None else None
         if price and (paid or snapshot.queued):
             projected = None
             if ahead is not None:
@@ -199,14 +205,19 @@ class ConcurrentProgressAggregator:
                 left = sum(ahead.running.get(trial.spec.number, 0.0) for trial in paid) * price
                 projected = bill.usd + running + left + snapshot.queued * per_trial * price
         return Costs(
-            per_second=self.per_second,
+            per_second=per_second,
             spent=bill.usd,
             running=running,
             projected=projected,
-            idle=bill.workers * IDLE_SECONDS * price,
+            starts=bill.start_seconds * price,
+            idle=bill.idle_seconds * price,
             queue_seconds=bill.queue_seconds,
             limit=self.limit,
+            unpriced=bill.unpriced,
         )
+
+    def _price(self, snapshot: Snapshot) -> float | None:
+        return snapshot.bill.per_second if self.per_second is None else self.per_second
 
     def _where(self, trial: RunningTrial) -> str:
         told = trial.progress.backend if trial.progress else ""

@@ -68,7 +68,7 @@ class _Guess:
 
 
 def outlook(snapshot: Snapshot, now: float, at_once: int) -> Outlook | None:
-    """What is still to come; None while nothing is known: no trial has ended or finished an epoch.
+    """What is still to come; None while nothing is known: no trial has ended or finished a second epoch.
 
     Args:
         snapshot: The board.
@@ -112,6 +112,8 @@ def _guess(trial: RunningTrial, past: "_Past", now: float) -> _Guess | None:
     like = past.pace_of(trial) if not heard or (progress and progress.epoch == 1) else None
     if progress is None or trial.reported_at is None or not heard:
         return None if like is None else _unheard(trial, like * epochs, past.wait_of(trial), now)
+    if progress.epoch == 1 and like is None and trial.spec.max_epochs > 1:
+        return None  # a first epoch holds the compilation, five times an epoch: alone it is no ground
     pace, busy = _own_pace(trial, like)
     total = busy + max(0.0, epochs - progress.epoch) * pace
     wait = max(0.0, trial.reported_at - trial.started_at - busy)

@@ -67,6 +67,7 @@ class EventLog:
             "front": [trial.spec.number for trial in summary.front],
             "spent": summary.cost,
         }
+        facts |= {"starts": summary.starts, "idle": summary.idle, "unpriced": summary.unpriced}
         self._write("search_ended", at, facts)
 
     def stopping(self, at: float, reason: str) -> None:
@@ -106,11 +107,13 @@ class EventLog:
             "cost": result.cost,
             "backend": result.backend,
             "attempts": result.attempts,
+            "worker": str(result.run.get("worker", "")),
+            "gpu": str(result.run.get("gpu", "")),
             "cause": None if result.error is None else str(result.error.cause),
         }
         self._write("trial_finished", at, facts)
 
-    def job_late(self, at: float, job: LateJob, cost: float) -> None:
+    def job_late(self, at: float, job: LateJob, cost: float | None) -> None:
         """A job has ended after its trial."""
         facts = {
             "trial": job.trial,

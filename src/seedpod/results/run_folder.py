@@ -23,6 +23,7 @@ from seedpod.results.records import best_record, read_trial, summary_record, tri
 log = logging.getLogger(__name__)
 
 _OWNER = ".owner.json"
+_WEB = ".web.json"  # of dashboard.web.address
 
 
 class RunFolder:
@@ -148,7 +149,7 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what a kill in the middle of a write has left; the files themselves are whole."""
-        for name in ("config.yaml", "best.yaml", "front.yaml", "summary.json", _OWNER):
+        for name in ("config.yaml", "best.yaml", "front.yaml", "summary.json", _OWNER, _WEB):
             for left in self.path.glob(f".{name}.*"):
                 left.unlink(missing_ok=True)
         for left in (self.path / "trials").glob(".*.json.*"):

@@ -6,16 +6,19 @@ import zlib
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from threading import local as threading_local
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from seedpod.errors import TrialCancelled
+from seedpod.errors import ConfigError, TrialCancelled
 from seedpod.guarded import Guarded
 from seedpod.search.asking import LowerWaits
 from seedpod.search.attempts import as_it_counts
@@ -36,22 +39,100 @@ def make_sampler(name: str, seed: int, startup_trials: int, lag: int | None, loo
     """The sampler of a search.
 
     Args:
-        name: ``tpe`` or ``random``.
+        name: A key of MAKERS.
         seed: The search's base seed.
-        startup_trials: Random trials before TPE learns from them.
+        startup_trials: Random trials before the sampler learns from them; of NSGA-II, the size of a generation.
         lag: See LaggedSampler; None gives Optuna's own asynchronous behaviour, which no seed repeats.
         look: See LaggedSampler.
+
+    Raises:
+        ConfigError: The sampler needs a package that is not installed.
     """
+    package = _NEEDS.get(name)
+    if package is not None and not _is_installed(package):
+        raise ConfigError(
+            f"sampler={name} needs the package {package}: `pip install {package}`, or choose another sampler."
+        )
     # Once and for all threads: `warnings.catch_warnings` is not thread-safe. `group` splits a conditional space into
-    # the parts that occur together, so that TPE stays multivariate where a trial has two convolutions and another
-    # three. Experimental since Optuna 2.8, unchanged since.
-    warnings.filterwarnings("ignore", category=ExperimentalWarning, message=".*group.*")
+    # the parts that occur together, so that TPE stays multivariate where a trial has two blocks and another three; it
+    # is experimental since Optuna 2.8, unchanged since.
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+    make = partial(MAKERS[name], seed, startup_trials)
+    return make(seed) if lag is None else LaggedSampler(make, seed, lag, look)
 
-    def tpe(trial_seed: int) -> BaseSampler:
-        return TPESampler(n_startup_trials=startup_trials, multivariate=True, group=True, seed=trial_seed)
 
-    makers: dict[str, MakeSampler] = {"tpe": tpe, "random": RandomSampler}
-    return makers[name](seed) if lag is None else LaggedSampler(makers[name], seed, lag, look)
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # it is known to be missing
+        return False
+
+
+def _tpe(_seed: int, startup: int, trial_seed: int) -> BaseSampler:
+    return TPESampler(n_startup_trials=startup, multivariate=True, group=True, seed=trial_seed)
+
+
+def _random(_seed: int, _startup: int, trial_seed: int) -> BaseSampler:
+    return RandomSampler(trial_seed)
+
+
+def _gp(_seed: int, startup: int, trial_seed: int) -> BaseSampler:
+    return GPSampler(
+        seed=trial_seed,
+        n_startup_trials=startup,
+        independent_sampler=RandomSampler(trial_seed),
+        warn_independent_sampling=False,
+    )
+
+
+def _cmaes(_seed: int, startup: int, trial_seed: int) -> BaseSampler:
+    return CmaEsSampler(
+        seed=trial_seed,
+        n_startup_trials=startup,
+        independent_sampler=RandomSampler(trial_seed),
+        warn_independent_sampling=False,
+    )
+
+
+def _nsga2(_seed: int, startup: int, trial_seed: int) -> BaseSampler:
+    return NSGAIISampler(population_size=max(2, startup), seed=trial_seed)
+
+
+def _qmc(seed: int, _startup: int, trial_seed: int) -> BaseSampler:
+    return _SobolSampler(seed, trial_seed)
+
+
+class _SobolSampler(QMCSampler):
+    """Gives trial k the k-th point of one Sobol sequence, whatever the other trials had."""
+
+    def __init__(self, seed: int, trial_seed: int) -> None:
+        super().__init__(
+            scramble=True,
+            seed=seed,
+            independent_sampler=RandomSampler(trial_seed),
+            warn_independent_sampling=False,
+        )
+        self._number = threading_local()
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._number.value = trial.number
+        super().before_trial(study, trial)
+
+    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:  # noqa: ARG002
+        return int(self._number.value)
+
+
+MAKERS: dict[str, Callable[[int, int, int], BaseSampler]] = {
+    "tpe": _tpe,
+    "random": _random,
+    "gp": _gp,
+    "cmaes": _cmaes,
+    "nsga2": _nsga2,
+    "qmc": _qmc,
+    "grid": _random,  # see Proposals, which chooses the points of a grid
+}
+"""Of each sampler, from the search's seed, the startup trials and the trial's seed."""
+_NEEDS = {"gp": "torch", "cmaes": "cmaes"}
 
 
 @dataclass(slots=True)
@@ -127,7 +208,7 @@ class LaggedSampler(BaseSampler):
         """Wait for what decides this trial, and make its own sampler and its own view of the study."""
         self._load(study, once=True)
         self._wait(study, trial.number)
-        inner = self._make(_seed_of(self._seed, trial.number))
+        inner = self._make(seed_of(self._seed, trial.number))
         with self._history.locked() as history:
             if history.stopped:
                 raise TrialCancelled("the search is stopping")
@@ -179,7 +260,7 @@ class LaggedSampler(BaseSampler):
     ) -> Any:
         """See BaseSampler."""
         _, view = self._of(trial)
-        seed = _seed_of(self._seed, trial.number, zlib.crc32(param_name.encode()))
+        seed = seed_of(self._seed, trial.number, zlib.crc32(param_name.encode()))
         return self._make(seed).sample_independent(view, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:  # noqa: ARG002
@@ -229,7 +310,8 @@ class LaggedSampler(BaseSampler):
         return any(trial.state is TrialState.WAITING and trial.number < below for trial in stored)
 
 
-def _seed_of(*entropy: int) -> int:
+def seed_of(*entropy: int) -> int:
+    """A seed of 32 bits that follows from all of these."""
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 

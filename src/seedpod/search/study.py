@@ -21,8 +21,8 @@ from seedpod.guarded import Guarded
 from seedpod.search.asking import OWNER, NothingLeft, Places, SearchStudy, SharedStudy
 from seedpod.search.attempts import cover_void, void_reports
 from seedpod.search.lease import LeaseRules, keeping
+from seedpod.search.proposals import Proposals
 from seedpod.search.sampler import LaggedSampler
-from seedpod.search.space import SearchSpace
 from seedpod.search.storage import close_storage, explained, open_storage
 from seedpod.trial import ParamValue, Status
 
@@ -193,14 +193,9 @@ def left_to_run(study: Study, total: int) -> int:
     return max(0, total - ended)
 
 
-def suggest(space: SearchSpace, trial: Trial) -> dict[str, ParamValue]:
-    """Ask for a trial's hyperparameters, and let the trials after it know that they are determined.
-
-    Trial 0 is what one would try without a search: so none ends worse than that, and the others learn from it.
-    """
-    if trial.number == 0:
-        trial._fixed_params = space.sensible()  # noqa: SLF001 - as Optuna's enqueue_trial has it, for a trial that exists
-    params = space.suggest(trial)
+def suggest(proposals: Proposals, trial: Trial) -> dict[str, ParamValue]:
+    """Ask for a trial's hyperparameters, and let the trials after it know that they are determined."""
+    params = proposals.suggest(trial)
     if isinstance(trial.study.sampler, LaggedSampler):
         trial.study.sampler.determined(trial)
     return params
@@ -368,10 +363,14 @@ def stop_waiting(study: SearchStudy) -> None:
         study.sampler.stop()
 
 
-def importances(study: Study) -> dict[str, float]:
+def importances(study: Study, *, so_far: bool = False) -> dict[str, float]:
     """How much each hyperparameter decided the value of the first objective, largest first; shares of 1.
 
     Empty where too few trials are complete, or they all have the same value.
+
+    Args:
+        study: From ``open_study``.
+        so_far: Whether the search goes on, so that nothing needs to be said where they cannot be known yet.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < MOST_IMPORTANCE_TRIALS or len({trial.values[0] for trial in complete}) == 1:
@@ -381,7 +380,7 @@ def importances(study: Study) -> dict[str, float]:
             warnings.simplefilter("ignore", UserWarning)  # that few trials say little; the summary says how many
             found = optuna.importance.get_param_importances(study, target=lambda trial: trial.values[0])
     except (ValueError, RuntimeError) as error:
-        log.warning("importances are not known: %s", error)
+        log.log(logging.DEBUG if so_far else logging.WARNING, "importances are not known: %s", error)
         return {}
     return {name: float(share) for name, share in found.items()}
 

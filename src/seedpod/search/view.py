@@ -44,9 +44,17 @@ class _StorageView:
         self._storage = storage
         self._study_id = study_id
         self._shown = trials
+        self._notes: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
+
+    def get_study_system_attrs(self, _study_id: int) -> dict[str, Any]:
+        """What one trial's sampler has noted itself: notes of others, such as NSGA-II's, depend on the timing."""
+        return dict(self._notes)
+
+    def set_study_system_attr(self, _study_id: int, key: str, value: Any) -> None:
+        self._notes[key] = value
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._storage.set_trial_system_attr(trial_id, key, value)

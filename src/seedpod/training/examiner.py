@@ -13,7 +13,8 @@ from seedpod.objectives import Objective, checked, guide_of
 from seedpod.trial import ParamValue, Report, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
 
 PATIENCE = 3
-"""Epochs without a better one after which a fold ends early, once ``min_epochs`` are done."""
+"""Epochs without a better one after which a fold ends early, once ``min_epochs`` are done. Only where the learning rate
+is constant: under a falling one the best epochs are the last."""
 
 Row = dict[str, float | None]
 
@@ -28,12 +29,14 @@ class Examiner:
         spec: The trial.
         report: Called after each epoch.
         check: Called between batches; raises TrialStopped where the trial is to end.
+        patient: Whether every fold trains to its last epoch, however it learns.
     """
 
-    def __init__(self, spec: TrialSpec, report: Report, check: Callable[[], None]) -> None:
+    def __init__(self, spec: TrialSpec, report: Report, check: Callable[[], None], *, patient: bool = False) -> None:
         self._spec = spec
         self._report = report
         self._check = check
+        self._patient = patient
         self._started = time.monotonic()
         self._guide = guide_of(spec.goals)
         self._folds: list[_Fold] = []
@@ -87,7 +90,7 @@ class Examiner:
         fold.add(row)
         self._epochs += 1
         epoch = len(fold.history)
-        patient = epoch < spec.min_epochs or epoch - fold.best_epoch < PATIENCE
+        patient = self._patient or epoch < spec.min_epochs or epoch - fold.best_epoch < PATIENCE
         self.hopeless = self._why_hopeless(fold)
         goes_on = epoch < spec.max_epochs and patient and not self.hopeless
         told = spec.curve(self._history(), fold_ended=not goes_on)

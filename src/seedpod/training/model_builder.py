@@ -1,17 +1,19 @@
 """Hyperparameters -> compiled Keras model. Backend-neutral Keras 3; every seed is explicit.
 
-The network: scaling to [0, 1], then ``conv_layers`` blocks of convolution, optional batch normalisation, activation and
-2x2 pooling, then global average pooling or flattening, then dense layers with dropout, then a score for each class.
+The network: scaling to [0, 1], then blocks of convolutions, each with optional normalisation and activation, optionally
+with the block's input added to its output, and 2x2 pooling or a stride of 2; then global average pooling or flattening;
+then dense layers, each behind dropout; then a score for each class.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from seedpod.errors import Cause, TrainingError
-from seedpod.trial import ParamValue
+from seedpod.training.network import Course, Network
 
 STEPS_PER_EXECUTION = 16
 """Training steps between two returns to Python: 0.90 of the time of single steps at batch 128, 0.85 at 32 (measured on
@@ -20,141 +22,137 @@ STEPS_PER_EXECUTION = 16
 BATCH_NORM_MOMENTUM = 0.9
 """Keras's own 0.99 needs hundreds of steps until validation sees the statistics of the data; digits has 36 an epoch."""
 
+ONE_CYCLE_RISE = 0.2
+"""Share of its steps in which the one-cycle schedule rises; Smith and Topin (2018, arXiv:1708.07120) have 0.45, which
+leaves short trainings too little time to settle."""
+FIRST_SHARE = 0.04
+"""What a rising learning rate begins with, as a share of the highest: 1/25, as fast.ai's one-cycle has it."""
+
 
 def build_model(
-    params: Mapping[str, ParamValue],
-    image_shape: tuple[int, int, int],
-    classes: int,
-    pixel_max: float,
-    seed: int,
+    network: Network, image_shape: tuple[int, int, int], classes: int, pixel_max: float, seed: int
 ) -> keras.Model:
-    """Build the network that ``params`` describe: images (batch, height, width, channels) -> logits (batch, classes).
+    """Build the network: images (batch, height, width, channels) -> logits (batch, classes).
 
     Logits and not probabilities: from those, Keras computes a loss that is clipped at 16 under JAX and torch, so that a
     diverged trial would train on at chance to its last epoch (TensorFlow recovers the logits by itself).
 
     Args:
-        params: See ``seedpod.search.space``, which suggests them.
+        network: From ``read_network``.
         image_shape: Height, width, channels.
         classes: Number of classes.
         pixel_max: The pixel value that stands for white; images are divided by it inside the model.
         seed: Seeds every initializer and dropout layer.
-
-    Raises:
-        TrainingError: IMPOSSIBLE, where the configuration does not fit the images, or a parameter is missing or has a
-            value that is not known.
     """
-    read = _Params(params)
-    seeds = np.random.SeedSequence(seed).generate_state(32) >> 1  # torch holds them as int32
-    next_seed = iter(int(x) for x in seeds).__next__
-    side = min(image_shape[:2])
-    conv_layers = read.integer("conv_layers", 1, 4)
-    if side >> conv_layers < 1:
-        raise TrainingError(
-            f"hyperparameter conv_layers = {conv_layers}: so many poolings do not fit images of "
-            f"{image_shape[0]}x{image_shape[1]} pixels.",
-            cause=Cause.IMPOSSIBLE,
-        )
-    kernel_size = read.integer("kernel_size", 1, 11)
-    activation = read.text("activation")
-    batch_norm = read.truth("batch_norm")
-    initializer = read.text("initializer")
-    pool = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}[read.text("pooling")]
-
-    def kernel() -> Any:
-        return _INITIALIZERS[initializer](seed=next_seed())
-
+    make = _Maker(network, seed)
     inputs = keras.Input(shape=image_shape)
     x = keras.layers.Rescaling(1.0 / pixel_max)(inputs)
-    for layer in range(conv_layers):
-        filters = read.integer(f"filters_{layer}", 1, 1024)
-        x = keras.layers.Conv2D(
-            filters, kernel_size, padding="same", use_bias=not batch_norm, kernel_initializer=kernel()
-        )(x)
-        x = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x) if batch_norm else x
-        x = keras.layers.Activation(activation)(x)
-        x = pool(2)(x)
-    x = keras.layers.GlobalAveragePooling2D()(x) if read.truth("global_pooling") else keras.layers.Flatten()(x)
-    dropout = read.number("dropout", 0.0, 0.95)
-    for layer in range(read.integer("dense_layers", 0, 4)):
-        x = keras.layers.Dense(read.integer(f"dense_units_{layer}", 1, 4096), kernel_initializer=kernel())(x)
-        x = keras.layers.Activation(activation)(x)
-        x = keras.layers.Dropout(dropout, seed=next_seed())(x)
+    for block in range(len(network.filters)):
+        x = _block(make, block, x)
+    x = keras.layers.GlobalAveragePooling2D()(x) if network.global_pooling else keras.layers.Flatten()(x)
+    for units in network.dense_units:
+        x = keras.layers.Dropout(network.dropout, seed=make.seed())(x)
+        x = keras.layers.Dense(units, kernel_initializer=make.kernel())(x)
+        x = keras.layers.Activation(network.activation)(x)
+    x = keras.layers.Dropout(network.dropout, seed=make.seed())(x)
     # The initializer of the last layer is not searched: no rectifier follows that wants a gain.
-    last = keras.initializers.GlorotUniform(seed=next_seed())
-    outputs = keras.layers.Dense(classes, kernel_initializer=last)(x)
-    return keras.Model(inputs, outputs)
+    last = keras.initializers.GlorotUniform(seed=make.seed())
+    return keras.Model(inputs, keras.layers.Dense(classes, kernel_initializer=last)(x))
 
 
-def compile_model(model: keras.Model, params: Mapping[str, ParamValue], steps: int, device: str) -> None:
-    """Give the model its optimizer and loss.
+def compile_model(model: keras.Model, course: Course, steps: int, epochs: int, device: str) -> None:
+    """Give the model its optimizer and loss. Labels are shares of each class, (batch, classes).
 
     Args:
         model: From ``build_model``.
-        params: The same hyperparameters.
+        course: From ``read_course``.
         steps: Training steps of one epoch.
+        epochs: Epochs that the learning rate's schedule spans.
         device: "cpu" or another; XLA makes these small networks 2.05 times slower on a CPU under TensorFlow (measured).
     """
-    read = _Params(params)
-    rate = read.number("learning_rate", 1e-9, 100.0)
-    name = read.text("optimizer")
     backend = keras.backend.backend()
     interpreted = backend == "torch" or (backend == "tensorflow" and device == "cpu")
     model.compile(
-        optimizer=_OPTIMIZERS[name](rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        optimizer=_optimizer(course, steps * epochs),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=1 if backend == "torch" else min(STEPS_PER_EXECUTION, steps),  # torch takes no more
         jit_compile=False if interpreted else "auto",
     )
 
 
-def read_batch_size(params: Mapping[str, ParamValue]) -> int:
-    """Images a training step; raises TrainingError, IMPOSSIBLE, as ``build_model`` does."""
-    return _Params(params).integer("batch_size", 1, 65536)
+class _Maker:
+    """Makes the parts of one network, each with the next seed."""
+
+    def __init__(self, network: Network, seed: int) -> None:
+        self.network = network
+        seeds = np.random.SeedSequence(seed).generate_state(64) >> 1  # torch holds them as int32
+        self.seed = iter(int(x) for x in seeds).__next__
+
+    def kernel(self) -> Any:
+        return _INITIALIZERS[self.network.initializer](seed=self.seed())
+
+    def convolution(self, filters: int, size: int, strides: int, x: Any) -> Any:
+        """A convolution and its normalisation."""
+        network = self.network
+        x = keras.layers.Conv2D(
+            filters,
+            size,
+            strides=strides,
+            padding="same",
+            use_bias=not network.normalized,
+            kernel_initializer=self.kernel(),
+        )(x)
+        if network.normalization == "batch":
+            return keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(x)
+        return keras.layers.LayerNormalization()(x) if network.normalization == "layer" else x
 
 
-class _Params:
-    """Typed reading of hyperparameters; every complaint names the parameter."""
+def _block(make: _Maker, block: int, x: Any) -> Any:
+    network = make.network
+    filters, before, stride = network.filters[block], x, 2 if network.strided else 1
+    for conv in range(network.convs_per_block):
+        x = make.convolution(filters, network.kernel_size, stride if conv == 0 else 1, x)
+        if network.residual and conv == network.convs_per_block - 1:
+            if network.projects(block, before.shape[-1]):
+                before = make.convolution(filters, 1, stride, before)
+            x = keras.layers.Add()([x, before])
+        x = keras.layers.Activation(network.activation)(x)
+    return x if network.strided else _POOLINGS[network.pooling](2)(x)
 
-    def __init__(self, params: Mapping[str, ParamValue]) -> None:
-        self._params = params
 
-    def _get(self, name: str) -> ParamValue:
-        if name not in self._params:
-            raise TrainingError(f"hyperparameter {name!r} is missing.", cause=Cause.IMPOSSIBLE)
-        return self._params[name]
+@dataclass(slots=True)
+class _Rate(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """The learning rate at each step: a linear rise, and then a constant or half a cosine down to 0."""
 
-    def number(self, name: str, low: float, high: float) -> float:
-        value = self._get(name)
-        if isinstance(value, bool | str) or not low <= value <= high:
-            raise TrainingError(
-                f"hyperparameter {name} = {value!r}; it must be from {low} to {high}.", cause=Cause.IMPOSSIBLE
-            )
-        return float(value)
+    highest: float
+    steps: int
+    rise: float
+    falls: bool
 
-    def integer(self, name: str, low: int, high: int) -> int:
-        value = self.number(name, low, high)
-        if not value.is_integer():
-            raise TrainingError(
-                f"hyperparameter {name} = {value!r}; it must be a whole number.", cause=Cause.IMPOSSIBLE
-            )
-        return int(value)
+    def __call__(self, step: Any) -> Any:
+        share = keras.ops.cast(step, "float32") / self.steps
+        rate = keras.ops.ones_like(share)
+        if self.falls:
+            past = keras.ops.clip((share - self.rise) / (1.0 - self.rise), 0.0, 1.0)
+            rate = 0.5 * (1.0 + keras.ops.cos(math.pi * past))
+        if self.rise:
+            rising = FIRST_SHARE + (1.0 - FIRST_SHARE) * share / self.rise
+            rate = keras.ops.where(share < self.rise, rising, rate)
+        return self.highest * rate
 
-    def text(self, name: str) -> str:
-        value = self._get(name)
-        known = _CHOICES[name]
-        if value not in known:
-            raise TrainingError(
-                f"hyperparameter {name} = {value!r}; it must be one of {', '.join(known)}.", cause=Cause.IMPOSSIBLE
-            )
-        return str(value)
+    def get_config(self) -> dict[str, Any]:
+        return {"highest": self.highest, "steps": self.steps, "rise": self.rise, "falls": self.falls}
 
-    def truth(self, name: str) -> bool:
-        value = self._get(name)
-        if not isinstance(value, bool):
-            raise TrainingError(f"hyperparameter {name} = {value!r}; it must be true or false.", cause=Cause.IMPOSSIBLE)
-        return value
+
+def _optimizer(course: Course, steps: int) -> Any:
+    rise = ONE_CYCLE_RISE if course.schedule == "one_cycle" else course.warmup
+    constant = course.schedule == "constant" and not rise
+    rate = course.learning_rate if constant else _Rate(course.learning_rate, steps, rise, course.schedule != "constant")
+    optimizer = _OPTIMIZERS[course.optimizer](rate, course)
+    if course.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 _INITIALIZERS = {
@@ -162,14 +160,16 @@ _INITIALIZERS = {
     "he_normal": keras.initializers.HeNormal,
     "he_uniform": keras.initializers.HeUniform,
 }
-_OPTIMIZERS: dict[str, Callable[[float], Any]] = {
-    "adam": keras.optimizers.Adam,
-    "rmsprop": keras.optimizers.RMSprop,
-    "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
-}
-_CHOICES = {
-    "activation": ("relu", "leaky_relu", "swish", "gelu"),
-    "initializer": tuple(_INITIALIZERS),
-    "optimizer": tuple(_OPTIMIZERS),
-    "pooling": ("max", "average"),
+_POOLINGS = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}
+_OPTIMIZERS: dict[str, Callable[[Any, Course], Any]] = {
+    "adam": lambda rate, _: keras.optimizers.Adam(rate),
+    "adamw": lambda rate, course: keras.optimizers.AdamW(rate, weight_decay=course.weight_decay),
+    "rmsprop": lambda rate, _: keras.optimizers.RMSprop(rate),
+    "sgd": lambda rate, course: keras.optimizers.SGD(
+        rate,
+        momentum=course.momentum,
+        nesterov=course.momentum > 0,
+        weight_decay=course.weight_decay or None,
+    ),
+    "lion": lambda rate, course: keras.optimizers.Lion(rate, weight_decay=course.weight_decay or None),
 }

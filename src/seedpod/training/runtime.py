@@ -4,6 +4,8 @@ import os
 import sys
 from typing import Any
 
+from seedpod.training.gpu import gpu_name
+
 COMPUTE_THREADS = 1
 """Threads of one operation. The sum of a convolution depends on how many threads share it (measured on TensorFlow 2.21,
 one epoch of MNIST: validation accuracy 0.9133 with one, 0.9121 with two), so this is one on every machine and in every
@@ -59,6 +61,7 @@ def configure_backend(schedulers: int = 1) -> dict[str, bool | int | float | str
         "keras_backend": backend,
         "backend_version": version,
         "device": device,
+        **({} if device == "cpu" else {"gpu": gpu_name()}),
         "threads": COMPUTE_THREADS,
         # Reductions on a GPU are ordered by its scheduler; deterministic kernels do not exist for every operation.
         "reproducible": "bit for bit on this kind of CPU" if device == "cpu" else "up to the device's rounding",

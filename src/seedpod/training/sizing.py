@@ -33,14 +33,18 @@ def megabytes(model: keras.Model) -> float:
     return float(sum(math.prod(weight.shape) for weight in model.weights) * BYTES / 1e6)
 
 
-def check_size(model: keras.Model, spec: TrialSpec) -> None:
-    """Raises TrainingError where a model is larger than its spec allows."""
-    parameters, size = count_parameters(model), megabytes(model)
+def check_parameters(parameters: int, spec: TrialSpec) -> None:
+    """Raises TrainingError where a model has more trainable parameters than its spec allows."""
     if parameters > spec.max_parameters:
         raise TrainingError(
             f"{parameters:,} trainable parameters, over max_parameters={spec.max_parameters:,}.",
             cause=Cause.TOO_LARGE,
         )
+
+
+def check_size(model: keras.Model, spec: TrialSpec) -> None:
+    """Raises TrainingError where a model is larger than its spec allows."""
+    size = megabytes(model)
     if spec.max_model_mb and size > spec.max_model_mb:
         raise TrainingError(
             f"{size:.4g} MB of weights, over max_model_mb={spec.max_model_mb:g}.", cause=Cause.TOO_LARGE

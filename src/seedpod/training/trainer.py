@@ -4,6 +4,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import numpy as np
 
 from seedpod.errors import Cause, DatasetError, TrainingError
 from seedpod.health import Health, mean_health
+from seedpod.training.augmentation import augment
 from seedpod.training.datasets import Dataset, attach, folds, split
 from seedpod.training.examiner import Examiner, seed_of
 from seedpod.training.health import health_of
-from seedpod.training.model_builder import build_model, compile_model, read_batch_size
+from seedpod.training.model_builder import build_model, compile_model
+from seedpod.training.network import Course, read_course, read_network
 from seedpod.training.probe import StepWatch, look, probe_rows
 from seedpod.training.scoring import score
-from seedpod.training.sizing import check_size, count_parameters, latency, megabytes
+from seedpod.training.sizing import check_parameters, check_size, count_parameters, latency, megabytes
 from seedpod.trial import ParamValue, Report, TrialResult, TrialSpec
 
 EVALUATION_BATCH = 500
@@ -54,7 +57,7 @@ class Trainer:
             return self._train(spec, dataset, report, check)
 
     def _train(self, spec: TrialSpec, dataset: Dataset, report: Report, check: Callable[[], None]) -> TrialResult:
-        examiner = Examiner(spec, report, check)
+        examiner = Examiner(spec, report, check, patient=read_course(spec.params).schedule != "constant")
         found: list[Health] = []
         looking = 0.0
         for fold, (train, validation) in enumerate(_folds(spec, dataset)):
@@ -113,11 +116,13 @@ def fit_model(
     """
     # Every random thing below has a seed of its own; this one is for what a backend may draw beside them.
     keras.utils.set_random_seed(seed)
-    info = dataset.info
-    model = build_model(spec.params, info.image_shape, len(info.class_names), info.pixel_max, seed)
+    info, classes = dataset.info, len(dataset.info.class_names)
+    network, course = read_network(spec.params, info.image_shape), read_course(spec.params)
+    check_parameters(network.parameters(info.image_shape, classes), spec)
+    model = build_model(network, info.image_shape, classes, info.pixel_max, seed)
     check_size(model, spec)
-    batches = _Batches(dataset, train, min(read_batch_size(spec.params), len(train)), seed)
-    compile_model(model, spec.params, len(batches), device)
+    batches = _Batches(dataset, train, min(course.batch_size, len(train)), _Changes(seed, course))
+    compile_model(model, course, len(batches), spec.max_epochs, device)
     model.fit(
         _as_input(batches),
         epochs=spec.max_epochs,
@@ -154,37 +159,55 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         return np.concatenate(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """How training images and labels differ from epoch to epoch: ``seed`` shuffles and augments, as ``course`` says."""
+
+    seed: int
+    course: Course
+
+
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of images (batch, h, w, c) and labels (batch,), gathered from the memory-mapped arrays.
+    """Batches of images (batch, h, w, c) and labels (batch, classes), gathered from the memory-mapped arrays.
 
     Gathering batch by batch costs 31 MB of private memory where handing Keras the arrays costs 464 MB (measured, for a
-    data set of 200 MB).
+    data set of 200 MB). Labels are shares of each class, so that training may smooth its own and validation does not.
 
     Args:
         dataset: The arrays.
         rows: Which training images, (n,).
         batch_size: Images a batch.
-        seed: Shuffles anew in ``begin_epoch`` and drops the last, incomplete batch; None keeps order and all images.
+        changes: Shuffles anew in ``begin_epoch``, drops the last, incomplete batch, smooths and augments; None keeps
+            order, images and labels, and all of them.
     """
 
-    def __init__(self, dataset: Dataset, rows: np.ndarray, batch_size: int, seed: int | None = None) -> None:
+    def __init__(self, dataset: Dataset, rows: np.ndarray, batch_size: int, changes: _Changes | None = None) -> None:
         super().__init__()
         self._x, self._y = dataset.x_train, dataset.y_train
-        self._rows, self._size, self._seed = rows, batch_size, seed
-        self._order = rows
+        self._rows, self._size, self._changes = rows, batch_size, changes
+        self._order, self._epoch = rows, 0
+        classes = len(dataset.info.class_names)
+        smoothing = np.float32(changes.course.label_smoothing if changes else 0.0)
+        self._shares = np.eye(classes, dtype=np.float32) * (1 - smoothing) + smoothing / classes
 
     def __len__(self) -> int:
-        if self._seed is None:
+        if self._changes is None:
             return math.ceil(len(self._rows) / self._size)
         return len(self._rows) // self._size
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self._order[index * self._size : (index + 1) * self._size]
-        return self._x[rows], self._y[rows]
+        images, labels = self._x[rows], self._shares[self._y[rows]]
+        if self._changes is None or not self._changes.course.augmentation:
+            return images, labels
+        course = self._changes.course
+        chance = np.random.default_rng([self._changes.seed, self._epoch, 1 + index])
+        return augment(images, course.augmentation, chance, flip=course.flip), labels
 
     def begin_epoch(self, epoch: int, logs: object = None) -> None:
         """Shuffle for this epoch, from 0: told, not counted, for backends peek into passes that they do not finish."""
-        self._order = np.random.default_rng([self._seed or 0, epoch]).permutation(self._rows)
+        seed = self._changes.seed if self._changes else 0
+        self._epoch, self._order = epoch, np.random.default_rng([seed, epoch]).permutation(self._rows)
 
 
 def _as_input(batches: _Batches) -> Any:
@@ -201,7 +224,7 @@ def _as_input(batches: _Batches) -> Any:
         return (batches[i] for i in range(len(batches)))
 
     x, y = batches[0]
-    signature = (tf.TensorSpec((None, *x.shape[1:]), x.dtype), tf.TensorSpec((None,), y.dtype))
+    signature = (tf.TensorSpec((None, *x.shape[1:]), x.dtype), tf.TensorSpec((None, *y.shape[1:]), y.dtype))
     options = tf.data.Options()
     options.autotune.enabled = False
     options.threading.private_threadpool_size = 1
