@@ -118,7 +118,8 @@ def advice(health: Health, params: Mapping[str, bool | int | float | str]) -> tu
         params: Its hyperparameters: nothing is advised that it has already.
     """
     ill = sorted((name for name in COMPONENTS if health.components[name] < ADVISED), key=health.components.__getitem__)
-    return tuple(line for name in ill for line in _ADVISERS[name](health, params))
+    known = (name for name in ill if health.layers or name not in _BY_LAYER)
+    return tuple(line for name in known for line in _ADVISERS[name](health, params))
 
 
 Params = Mapping[str, bool | int | float | str]
@@ -193,6 +194,8 @@ _ADVISERS = {
     "generalization": _on_generalization,
     "convergence": _on_convergence,
 }
+
+_BY_LAYER = frozenset({"live_units", "unsaturated_units", "gradient_flow", "update_ratio"})
 
 
 def decades(value: float | None, usual: float) -> float:

@@ -65,7 +65,7 @@ class StepWatch(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _kernels(self) -> list[np.ndarray]:
         # A copy: under JAX and torch the array may be the very memory that the next step overwrites.
-        return [np.array(part.layer.kernel.numpy()) for part in parts_of(self.model)]
+        return [_numpy(keras.ops.copy(part.layer.kernel)) for part in parts_of(self.model)]
 
 
 def probe_rows(validation: np.ndarray, seed: int) -> np.ndarray:
