@@ -1,7 +1,8 @@
 """A trainer of small real Keras networks that are ill in one way, as the parameters say. Runs inside trainer processes.
 
-Parameters: ``activation``, ``learning_rate``, ``epochs``, ``images`` to learn from, ``noise`` for labels by chance,
-``depth`` for so many dense layers and no convolution, ``harm`` for what is done to the network once it is trained.
+Parameters: ``activation``, ``learning_rate``, ``epochs``, ``batch_size``, ``images`` to learn from, ``noise`` for
+labels by chance and no dropout, ``depth`` for so many dense layers and no convolution, ``harm`` for what is done to the
+network once it is trained.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class IllTrainer:
         keras.utils.set_random_seed(spec.seed)
         depth = int(spec.params["depth"])
         activation = str(spec.params["activation"])
-        model = deep(depth, activation) if depth else convolutional(activation)
+        model = deep(depth, activation) if depth else convolutional(activation, 0.0 if spec.params["noise"] else 0.2)
         model.compile(
             keras.optimizers.Adam(float(spec.params["learning_rate"])),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -52,7 +53,13 @@ class IllTrainer:
         watch = StepWatch()
         held = x[validation], y[validation]
         fitted = model.fit(
-            x[train], y[train], 32, int(spec.params["epochs"]), 0, callbacks=[watch], validation_data=held
+            x[train],
+            y[train],
+            int(spec.params["batch_size"]),
+            int(spec.params["epochs"]),
+            0,
+            callbacks=[watch],
+            validation_data=held,
         )
         columns = fitted.history
         history = [{name: column[epoch] for name, column in columns.items()} for epoch in range(len(columns["loss"]))]
@@ -70,7 +77,7 @@ class IllTrainer:
         )
 
 
-def convolutional(activation: str) -> Any:
+def convolutional(activation: str, dropout: float) -> Any:
     from keras import Input, Model, layers
 
     x = inputs = Input((8, 8, 1))
@@ -79,7 +86,7 @@ def convolutional(activation: str) -> Any:
         x = layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal")(x)
         x = layers.MaxPooling2D(2)(layers.Activation(activation)(x))
     x = layers.Activation(activation)(layers.Dense(UNITS, kernel_initializer="he_normal")(layers.Flatten()(x)))
-    return Model(inputs, layers.Dense(10)(layers.Dropout(0.2)(x)))
+    return Model(inputs, layers.Dense(10)(layers.Dropout(dropout)(x)))
 
 
 def deep(depth: int, activation: str) -> Any:
@@ -90,19 +97,6 @@ def deep(depth: int, activation: str) -> Any:
     for _ in range(depth):
         x = layers.Activation(activation)(layers.Dense(UNITS)(x))
     return Model(inputs, layers.Dense(10)(x))
-
-
-def residual() -> Any:
-    from keras import Input, Model, layers
-
-    x = inputs = Input((8, 8, 1))
-    x = layers.Activation("relu")(layers.Conv2D(4, 3, padding="same")(x))
-    for _ in range(2):
-        before = layers.BatchNormalization()(layers.Conv2D(8, 1, use_bias=False)(x))
-        x = layers.Activation("relu")(layers.Conv2D(8, 3, padding="same")(x))
-        x = layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same", use_bias=False)(x))
-        x = layers.Activation("relu")(layers.Add()([x, before]))
-    return Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
 
 
 def no_bias_lets_them_fire(model: Any) -> None:

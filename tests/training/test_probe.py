@@ -22,6 +22,7 @@ WELL: dict[str, ParamValue] = {
     "activation": "relu",
     "learning_rate": 2e-3,
     "epochs": 12,
+    "batch_size": 32,
     "images": 2000,
     "noise": False,
     "depth": 0,
@@ -152,7 +153,7 @@ def test_steps_that_are_too_small(clinic: Clinic) -> None:
 
 def test_overfitting(clinic: Clinic) -> None:
     """A network that knows 100 images with labels by chance by heart does not generalize."""
-    health = clinic.look(images=100, noise=True, epochs=60, learning_rate=5e-3, activation="leaky_relu")
+    health = clinic.look(images=100, noise=True, epochs=60, batch_size=20, learning_rate=5e-3, activation="leaky_relu")
     assert_only("generalization", health, clinic.look(activation="leaky_relu"))
     assert health.components["generalization"] == 0.0
     assert any("at least 30 points above validation accuracy" in line for line in advice(health, WELL))

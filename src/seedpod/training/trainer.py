@@ -79,8 +79,8 @@ class Trainer:
             layers = look(model, *_probe(spec, dataset, validation), steps.ratios)
             found.append(health_of(layers, examiner.fold_history, len(dataset.info.class_names)))
             looking += examiner.seconds - began
-        seconds = examiner.seconds
-        known = {"training_time": seconds - looking, "model_size": megabytes(model)}
+        seconds = examiner.seconds - looking
+        known = {"training_time": seconds, "model_size": megabytes(model)}
         if "inference_latency" in spec.objectives and not examiner.hopeless:
             known["inference_latency"] = latency(model, dataset.x_train[:1], examiner.between_batches)
         return examiner.result(
