@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from command_rig import SEARCH_ALONE
 from seedpod.config import OptimizationConfig
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.optimizer import ModelOptimizer
@@ -70,7 +71,7 @@ def start(folder: Path, endpoint: EmbeddedEndpoint, **given: Any) -> subprocess.
     return subprocess.Popen(
         [*COMMAND, *words],
         cwd=folder,
-        env={**kept, "RUNPOD_API_KEY": endpoint.key},
+        env={**kept, **SEARCH_ALONE, "RUNPOD_API_KEY": endpoint.key},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[1]
 ROWS = (
     ("__main__",),  # optimizer.py beside src
     ("cli",),
-    ("commands",),
+    ("commands", "run_commands"),
     ("optimizer", "assembly", "doctor", "keys", "runpod_service"),
-    ("reporting",),
-    ("dashboard", "results", "search"),
+    ("reporting", "report"),
+    ("dashboard", "results", "search", "tracking"),
     ("backends", "endpoint", "progress", "events", "findings", "money"),
     ("training", "remote", "board", "config"),
     ("tally", "hyperparameters"),
@@ -37,9 +37,12 @@ HOMES = {
     "jax": {"training"},
     "torch": {"training"},
     "sklearn": {"training"},
+    "PIL": {"training"},
+    "matplotlib": {"search", "report"},
+    "tensorboard": {"tracking"},
     "rich": {"dashboard"},
     "aiohttp": {"endpoint", "dashboard"},
-    "plotly": {"dashboard"},
+    "plotly": {"dashboard", "report", "search"},
 }
 LOCKS = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "allocate_lock"}
 # asyncio.Event is no lock: it wakes a task of the same thread, and Guarded, which blocks, cannot stand in for it.

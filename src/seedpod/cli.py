@@ -15,7 +15,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 from seedpod.config import LoadedConfig, OptimizationConfig, help_text, load, origins_text
-from seedpod.errors import ConfigError, EndpointRefused, EndpointUnreachable, SeedpodError
+from seedpod.errors import (
+    ConfigError,
+    EndpointRefused,
+    EndpointUnreachable,
+    FinalModelError,
+    SeedpodError,
+)
 from seedpod.guarded import Guarded
 
 if TYPE_CHECKING:
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
     from seedpod.dashboard.web.page import Importances, WebDashboard
     from seedpod.remote.secret import Secret
 
-DONE, FAILED, BAD_CONFIG, BAD_ENDPOINT = 0, 1, 2, 3
+DONE, FAILED, BAD_CONFIG, BAD_ENDPOINT, NO_FINAL_MODEL = 0, 1, 2, 3, 4
 INTERRUPTED = 128  # + the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 _STOP_PATIENCE = 4.0  # seconds; whoever stops a search waits for no endpoint that does not answer
 _HELP_WORDS = {"help", "--help", "-h"}
@@ -44,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_ENDPOINT
     except SeedpodError as error:
         print(error, file=sys.stderr)
-        return FAILED
+        return NO_FINAL_MODEL if isinstance(error, FinalModelError) else FAILED
     except KeyboardInterrupt:  # before a search could begin
         return INTERRUPTED + signal.SIGINT
     except BrokenPipeError:  # the reader of a pipe has left, as in `… | head`
@@ -63,6 +69,8 @@ def _command(words: list[str]) -> int:
 
         serve_endpoint(words[1:], Path(load([], os.environ).config.cache_dir).expanduser(), _show)
         return DONE
+    if words and words[0] in {"evaluate", "final", "predict", "report"}:
+        return _on_a_run(words[0], words[1:])
     from seedpod.keys import take_key, with_dotenv
 
     command = words[0] if words and words[0] in {"config", "doctor"} else ""
@@ -91,7 +99,7 @@ def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
     from seedpod.assembly import make_backend
     from seedpod.dashboard.terminal import Terminal
     from seedpod.dashboard.together import Together, View
-    from seedpod.optimizer import ModelOptimizer
+    from seedpod.optimizer import Finisher, ModelOptimizer
     from seedpod.training.runtime import usable_cores
 
     config = loaded.config
@@ -109,9 +117,16 @@ def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
         progress_callback=watch.updated,
         make_backend=partial(make_backend, config, key, terminal.say),
     )
-    with _signals(optimizer.stop, terminal.say) as received:
+    finisher = Finisher(config, observer=terminal)
+
+    def stop(reason: str) -> None:
+        finisher.stop()
+        optimizer.stop(reason)
+
+    with _signals(stop, terminal.say) as received:
         try:
             summary = optimizer.run()
+            finisher.finish(summary.run)
         except SeedpodError:
             if received:  # what broke, broke because the run was asked to stop
                 return INTERRUPTED + received[0]
@@ -135,6 +150,32 @@ def _page(config: OptimizationConfig, say: Callable[[str], None], importances: "
         return RunFolder(folder).read_trials().values()
 
     return WebDashboard(say, port=config.web_port, earlier=earlier, importances=importances)
+
+
+def _on_a_run(command: str, words: list[str]) -> int:
+    from seedpod.run_commands import COMMANDS, config_of_run
+
+    if command == "final":
+        return _final(config_of_run(command, words, os.environ))
+    return COMMANDS[command](words, os.environ, _show, _warn)
+
+
+def _final(config: OptimizationConfig) -> int:
+    from seedpod.dashboard.terminal import Terminal
+    from seedpod.optimizer import Finisher
+    from seedpod.training.runtime import usable_cores
+
+    terminal = Terminal(sys.stdout, usable_cores(), mode="plain")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
+    finisher = Finisher(config, observer=terminal)
+    with _signals(lambda _: finisher.stop(), terminal.say) as received:
+        final = finisher.finish(config.run_name)
+    if received:
+        return INTERRUPTED + received[0]
+    if final is None:
+        print(f"run {config.run_name} has no complete trial, so there is nothing to train.", file=sys.stderr)
+        return FAILED
+    return DONE
 
 
 def _unused(loaded: LoadedConfig) -> Iterator[str]:
@@ -171,7 +212,7 @@ def _signals(stop: Callable[[str], None], say: Callable[[str], None]) -> Iterato
 
 
 def _stop(stop: Callable[[str], None], say: Callable[[str], None], number: int, over: Guarded[list[bool]]) -> None:
-    say("Stopping: running trials are cancelled, results are saved. Once more ends at once.")
+    say("Stopping: what runs is cancelled, results are saved. Once more ends at once.")
     stop("interrupted")
     if over.wait_for(lambda ended: ended[0] or None, _STOP_PATIENCE):
         return

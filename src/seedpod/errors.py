@@ -5,6 +5,7 @@
     SeedpodError
     ├── ConfigError               the run never starts; exit code 2
     │   └── DatasetError          the data set is missing, damaged or not usable
+    ├── FinalModelError           the search is done and saved, its final model is not; exit code 4
     ├── TrialError                fails its trial alone; carries its Cause
     │   ├── TrainingError         the model, its data or its process failed
     │   └── BackendError          the way to the trainer failed; may be tried again
@@ -58,6 +59,10 @@ class ConfigError(SeedpodError):
 
 class DatasetError(ConfigError):
     """A data set that is missing, damaged or not usable."""
+
+
+class FinalModelError(SeedpodError):
+    """The final model could not be trained, kept, measured or exported; the search and its results are not touched."""
 
 
 class TrialError(SeedpodError):

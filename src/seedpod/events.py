@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.config import OptimizationConfig
 from seedpod.health import Health, advice
+from seedpod.remote.view import EndpointView, LateJob
 from seedpod.training.datasets import DatasetInfo
-from seedpod.trial import TrialFailure
+from seedpod.trial import TrialFailure, TrialProgress, TrialSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,49 @@ class Observer:
 
     def ended(self, plan: Plan, summary: Summary) -> None:
         """The search is over and its files are written."""
+
+    def final_began(self, trial: FinishedTrial, mode: str) -> None:
+        """The configuration of the best trial is trained once more: ``retrain`` or ``best``."""
+
+    def final_progressed(self, progress: TrialProgress) -> None:
+        """The final model has finished an epoch."""
+
+    def final_ended(self, folder: Path, record: Mapping[str, Any]) -> None:
+        """The final model is kept and measured; ``record`` is its ``final.json``."""
+
+    def reported(self, page: Path) -> None:
+        """The report is written."""
+
+
+class RunLog:
+    """Is told of every change of a search's state; this one keeps nothing. Thread-safe, raises nothing, never waits."""
+
+    def search_started(self, at: float, plan: Plan, spent: float) -> None:
+        """A search starts, or goes on; ``spent`` USD before."""
+
+    def search_ended(self, at: float, summary: Summary) -> None:
+        """A search is over."""
+
+    def stopping(self, at: float, reason: str) -> None:
+        """No new trial starts any more."""
+
+    def trial_started(self, at: float, spec: TrialSpec) -> None:
+        """A trial starts."""
+
+    def trial_progress(self, at: float, progress: TrialProgress) -> None:
+        """A trial has finished an epoch."""
+
+    def trial_finished(self, at: float, trial: FinishedTrial) -> None:
+        """A trial has ended."""
+
+    def job_late(self, at: float, job: LateJob, cost: float) -> None:
+        """A job has ended after its trial; ``cost`` in USD comes on top of the trial's."""
+
+    def endpoint(self, at: float, view: EndpointView) -> None:
+        """The endpoint's state is another one."""
+
+    def close(self) -> None:
+        """Nothing more is told."""
 
 
 def summarize(

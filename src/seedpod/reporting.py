@@ -2,15 +2,15 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seedpod.board import FinishedTrial, TrialBoard
 from seedpod.clock import Clock
-from seedpod.events import Observer, Plan, Summary
+from seedpod.events import Observer, Plan, RunLog, Summary
 from seedpod.guarded import Guarded
 from seedpod.progress import AggregatedProgress, ConcurrentProgressAggregator, ProgressCallback, ProgressFeed
 from seedpod.remote.view import EndpointView, LateJob, OnEndpoint
-from seedpod.results.event_log import EventLog
 from seedpod.trial import TrialBackend, TrialProgress, TrialSpec
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Reporter:
         observer: Sees the search go by, in the threads of its trials.
         callback: Gets its progress, in a thread of its own.
         aggregator: Makes that progress.
-        events: The event log.
+        logs: Are told of every change: the event log, and whoever else keeps track.
         backend: Where trials run; its endpoint, if it has one, is looked at every 10 s.
     """
 
@@ -45,14 +45,14 @@ class Reporter:
         observer: Observer,
         callback: ProgressCallback | None,
         aggregator: ConcurrentProgressAggregator,
-        events: EventLog,
+        logs: Sequence[RunLog],
         backend: TrialBackend,
     ) -> None:
         self._board = board
         self._clock = clock
         self._observer = observer
         self._aggregator = aggregator
-        self._events = events
+        self._logs = tuple(logs)
         self._backend = backend
         self._feed = None if callback is None else ProgressFeed(callback, self._look)
         self._endpoint = Guarded(_Endpoint())
@@ -61,7 +61,7 @@ class Reporter:
 
     def began(self, plan: Plan) -> None:
         """The search starts."""
-        self._events.search_started(self._clock.now(), plan, self._board.snapshot().bill.usd)
+        self._log("search_started", self._clock.now(), plan, self._board.snapshot().bill.usd)
         self._tell("began", plan)
         if self._feed is not None:
             self._feed.start()
@@ -70,34 +70,34 @@ class Reporter:
 
     def started(self, spec: TrialSpec) -> None:
         """A trial starts."""
-        self._events.trial_started(self._clock.now(), spec)
+        self._log("trial_started", self._clock.now(), spec)
         self._changed()
 
     def progressed(self, progress: TrialProgress) -> None:
         """A trial has finished an epoch."""
-        self._events.trial_progress(self._clock.now(), progress)
+        self._log("trial_progress", self._clock.now(), progress)
         self._changed()
 
     def finished(self, trial: FinishedTrial) -> None:
         """A trial has ended."""
-        self._events.trial_finished(trial.ended_at, trial)
+        self._log("trial_finished", trial.ended_at, trial)
         self._mark()
         self._tell("finished", trial, self._board.snapshot())
 
     def late(self, job: LateJob, cost: float | None) -> None:
         """A job has ended after its trial; ``cost`` in USD comes on top of the trial's."""
-        self._events.job_late(self._clock.now(), job, cost)
+        self._log("job_late", self._clock.now(), job, cost)
         self._mark()
 
     def stopping(self, reason: str) -> None:
         """No new trial starts any more."""
-        self._events.stopping(self._clock.now(), reason)
+        self._log("stopping", self._clock.now(), reason)
         self._mark()
 
     def ended(self, plan: Plan, summary: Summary) -> None:
         """The search is over: the callback gets its last state, and the observer the summary."""
         self.close()
-        self._events.search_ended(summary.ended_at, summary)
+        self._log("search_ended", summary.ended_at, summary)
         self._tell("ended", plan, summary)
 
     def close(self) -> None:
@@ -106,6 +106,11 @@ class Reporter:
             endpoint.over = True
         if self._feed is not None:
             self._feed.close()
+
+    def let_go(self) -> None:
+        """Close the logs; nothing is told any more."""
+        for each in self._logs:
+            each.close()
 
     def _changed(self) -> None:
         self._mark()
@@ -132,11 +137,15 @@ class Reporter:
             if view is not None:
                 state = (view.counters.breaker.state, view.health and view.health.workers)
                 if state != told:
-                    self._events.endpoint(self._clock.now(), view)
+                    self._log("endpoint", self._clock.now(), view)
                 told = state
             self._mark()
             if self._endpoint.wait_for(lambda state: state.over or None, _LOOK_AT_ENDPOINT):
                 return
+
+    def _log(self, method: str, *facts: object) -> None:
+        for each in self._logs:
+            getattr(each, method)(*facts)
 
     def _tell(self, method: str, *facts: object) -> None:
         try:

@@ -197,13 +197,14 @@ def typos(draw: st.DrawFn) -> tuple[str, str]:
 
 
 def neighbours(word: str) -> set[str]:
-    """All words that one replaced, left-out or put-in character makes of ``word``."""
+    """All words that one replaced, left-out, put-in or swapped character makes of ``word``."""
     letters = ascii_lowercase + "_"
     heads = [(word[:i], word[i:]) for i in range(len(word) + 1)]
     return (
         {a + b[1:] for a, b in heads}
         | {a + c + b for a, b in heads for c in letters}
         | {a + c + b[1:] for a, b in heads for c in letters}
+        | {a + b[1:2] + b[:1] + b[2:] for a, b in heads}
     )
 
 

@@ -11,6 +11,10 @@ COMMANDS = {
     "help": "show this text",
     "config": "show what a search would run with, and where each value is from",
     "doctor": "check key, endpoint, workers, image and data set before a remote search",
+    "report": "write report.html of a run, also while it is searched: run=RUN",
+    "final": "train the final model of a run, or export it: run=RUN",
+    "evaluate": "measure a run's final model on the test images again: run=RUN",
+    "predict": "print class and probability for pictures: run=RUN FILE...",
     "endpoint": "serve a RunPod endpoint on this machine until stopped: workers=N, port=N",
 }
 CONFIG = "config"

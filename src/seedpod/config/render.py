@@ -10,14 +10,16 @@ from seedpod.config.settings import OptimizationConfig, settings
 
 EXIT_CODES = {
     0: "done",
-    1: "no trial succeeded, or a bug",
+    1: "no trial succeeded, a picture could not be read (predict), or a bug",
     2: "a mistake in the settings; nothing has run",
     3: "the endpoint cannot be used",
+    4: "the search is done and saved, but its final model could not be made",
     130: "interrupted",
 }
 EXAMPLES = {
     "python optimizer.py": "20 trials on the digits that come with scikit-learn",
     "python optimizer.py dataset=mnist trials=5 local_workers=auto": "5 trials on MNIST, several at once",
+    "python optimizer.py predict run=RUN images/*.png": "what the run's final model sees in pictures",
 }
 _INTRODUCTION = """\
 Searches the hyperparameters of an image classifier.

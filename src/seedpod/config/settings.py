@@ -8,18 +8,19 @@ from typing import Any, Literal
 
 from seedpod.config.kinds import Assignments, Choice, Joined, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
-from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text
+from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text, TrackingUri
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
 from seedpod.objectives import DEFAULT, OBJECTIVES, Direction, Objective, objectives_of
 from seedpod.trial import MOST_FOLDS
 
-SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, FILES = (
+SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, RESULT, FILES = (
     "Search",
     "Training",
     "This machine",
     "RunPod workers",
     "Screen",
+    "Result",
     "Files",
 )
 
@@ -47,6 +48,11 @@ HARMLESS = frozenset(
         "gpu_price_per_second",
         "max_cost",
         "dashboard",
+        "final_model",
+        "export",
+        "report",
+        "tensorboard",
+        "mlflow_tracking_uri",
         "web_port",
         "run_name",
         "results_dir",
@@ -70,6 +76,9 @@ _DASHBOARDS = (
     Option("none", also=("false", "no", "off", "0")),
     Option("web"),
 )
+_FINAL_MODELS = (Option("retrain"), Option("best"), Option("none", also=("false", "no", "off")))
+_EXPORTS = tuple(Option(name) for name in ("onnx", "savedmodel", "tflite"))
+_REPORTS = (Option("html"), Option("png"), Option("none", also=("false", "no", "off")))
 _MODES = (Option("simple"), Option("health"))
 _SHARES = tuple(name for name, each in OBJECTIVES.items() if each.high == 1 and each.direction is Direction.MAXIMIZE)
 _OPTIMIZE_FOR = tuple(Option(name) for name in OBJECTIVES)
@@ -291,6 +300,24 @@ class OptimizationConfig:
         metadata=about(
             SCREEN, Whole(0, 65535), "the page's port with dashboard=web; 0 keeps the run's own, or takes a free one"
         ),
+    )
+    final_model: str = field(
+        default="retrain",
+        metadata=about(
+            RESULT,
+            Choice(_FINAL_MODELS),
+            "the model to keep: the best configuration trained on all training images, or the best trial's own model",
+        ),
+    )
+    export: tuple[str, ...] = field(
+        default=(), metadata=about(RESULT, Several(_EXPORTS), "formats to write the final model in besides .keras")
+    )
+    report: str = field(
+        default="html", metadata=about(RESULT, Choice(_REPORTS), "a page on the search; png adds its charts as files")
+    )
+    tensorboard: bool = field(default=False, metadata=about(RESULT, Truth(), "write each epoch for TensorBoard"))
+    mlflow_tracking_uri: str = field(
+        default="", metadata=about(RESULT, TrackingUri(), "an MLflow server that is told of each trial; '' is none")
     )
     run_name: str = field(
         default="", metadata=about(FILES, RunName(), "this run's folder; '' makes a name from data set and time")

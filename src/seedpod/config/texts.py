@@ -9,6 +9,7 @@ from seedpod.config.kinds import Kind
 from seedpod.config.wording import Refused, did_you_mean, joined, shown
 
 _STORAGE = re.compile(r"sqlite:///.+|postgres(ql)?://[^/]*/.+|grpc://[^:/]+:\d{1,5}")
+_TRACKING = re.compile(r"https?://[^/\s]+(/\S*)?")
 _PASSWORD = re.compile(r"\w+://[^/@]*:[^/@]*@")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _PLAIN_YAML = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[a-z][a-z0-9_./-]*", re.IGNORECASE | re.ASCII)
@@ -85,6 +86,26 @@ class StorageUrl(_Line):
             raise self._refuse()
         if _PASSWORD.match(value):
             raise Refused("holds a password, and settings are saved. Give it by PGPASSWORD or in ~/.pgpass instead.")
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingUri(_Line):
+    """Where an MLflow server is; empty for none. Without a password, for settings are saved."""
+
+    @property
+    def wanted(self) -> str:
+        return "empty, or http(s)://HOST:PORT"
+
+    def check(self, value: object) -> None:
+        if value == "":
+            return
+        if not isinstance(value, str) or not _is_line(value) or not _TRACKING.fullmatch(value):
+            raise self._refuse()
+        if _PASSWORD.match(value):
+            raise Refused(
+                "holds a password, and settings are saved. Give it by MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD instead."
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -14,15 +15,23 @@ from rich.text import Text
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.clock import Clock, SystemClock
 from seedpod.dashboard.live import render
-from seedpod.dashboard.wording import plan_lines, summary_lines, trial_line
+from seedpod.dashboard.wording import (
+    duration,
+    final_lines,
+    final_plan_line,
+    plan_lines,
+    summary_lines,
+    trial_line,
+)
 from seedpod.events import Observer, Plan, Summary
 from seedpod.guarded import Guarded
 from seedpod.progress import AggregatedProgress
-from seedpod.trial import Status
+from seedpod.trial import Status, TrialProgress
 
 _STYLES = {"good": "bold green", "bad": "red", "": ""}
 _NEEDED = "▁█━─"  # characters of the dashboard; an encoding that lacks them gets plain lines
 _LEAST = 0.25  # seconds between two pictures
+_LONG = 10.0  # seconds between two lines on the final model
 
 
 @dataclass(slots=True)
@@ -97,6 +106,7 @@ class Terminal(Observer):
         self._quiet = mode == "none"
         self._cores = cores
         self._clock = clock or SystemClock()
+        self._said = 0.0  # when the final model's training was last spoken of; by the one thread that trains it
         self._drawn = Guarded(_Drawn())
         self._console = Console(
             file=stream,
@@ -151,6 +161,27 @@ class Terminal(Observer):
         self.close()
         for style, line in summary_lines(plan, summary):
             self._line(line, style)
+
+    def final_began(self, trial: FinishedTrial, mode: str) -> None:
+        """See Observer."""
+        self._said = self._clock.now()
+        self._line(final_plan_line(trial, mode))
+
+    def final_progressed(self, progress: TrialProgress) -> None:
+        """A line for an epoch of a training that takes long; see Observer."""
+        now = self._clock.now()
+        if now - self._said >= _LONG and not self._quiet:
+            self._said = now
+            self._line(f"  {progress.epoch} of {progress.max_epochs} epochs, {duration(progress.seconds)}")
+
+    def final_ended(self, folder: Path, record: Mapping[str, Any]) -> None:
+        """See Observer."""
+        for style, line in final_lines(folder, record):
+            self._line(line, style)
+
+    def reported(self, page: Path) -> None:
+        """See Observer."""
+        self._line(f"Report in {page}")
 
     def say(self, line: str, style: str = "") -> None:
         """Write one line that belongs to no trial."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.events import Advice, FailureGroup, Plan, Summary
@@ -96,6 +98,26 @@ def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
 
 def _health_text(trial: FinishedTrial) -> str:
     return "" if trial.result.health is None else f"health {trial.result.health.overall:.2f}  "
+
+
+def final_plan_line(trial: FinishedTrial, mode: str) -> str:
+    """What the final model is going to be."""
+    epochs = trial.result.best_epoch or trial.spec.max_epochs
+    how = {"retrain": "on all training images", "best": "as in the trial"}[mode]
+    return f"Final model: trial {trial.spec.number} again {how}, {epochs} epoch{'s' * (epochs != 1)}"
+
+
+def final_lines(folder: Path, record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the final model has come to be, each line with a style: ``good``, ``bad`` or none."""
+    test = record["test"]
+    low, high = (100 * test[name] for name in ("accuracy_low", "accuracy_high"))
+    measured = f"Test accuracy {100 * test['accuracy']:.2f} % ({low:.2f} to {high:.2f} % with 95 % confidence"
+    lines = [("good", f"{measured}, {test['images']:,} images never seen)")]
+    if record["reproduced"] is False:
+        lines.append(("bad", "Its losses are not what the trial had: another kind of machine trained that one."))
+    exported = [found["path"] for found in record["exports"].values()]
+    lines.append(("", f"Model in {folder / 'model.keras'}" + "".join(f", {name}" for name in exported)))
+    return lines
 
 
 def standing_line(progress: AggregatedProgress) -> str:

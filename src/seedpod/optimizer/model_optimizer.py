@@ -47,6 +47,7 @@ from seedpod.search.study import (
     optimize,
     take_up_open,
 )
+from seedpod.tracking import trackers
 from seedpod.training.datasets import DatasetInfo, prepare
 from seedpod.trial import Status, TrialBackend, TrialFailure, TrialResult
 
@@ -280,6 +281,7 @@ class ModelOptimizer:
             return self._ended(plan, self._summary(study, folder.path.name), folder, reporter)
         finally:
             reporter.close()
+            reporter.let_go()
 
     def _optimize(self, study: SearchStudy, runner: TrialRunner, workers: int, ahead: int) -> None:
         runner.check_failures()
@@ -323,7 +325,7 @@ class ModelOptimizer:
             observer=self._observer,
             callback=self._callback,
             aggregator=aggregator,
-            events=EventLog(folder.events),
+            logs=[EventLog(folder.events), *trackers(self._config, folder.path)],
             backend=backend,
         )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from seedpod.board import FinishedTrial
 from seedpod.errors import SeedpodError
-from seedpod.events import Plan, Summary
+from seedpod.events import Plan, RunLog, Summary
 from seedpod.guarded import Guarded
 from seedpod.remote.view import EndpointView, LateJob
 from seedpod.trial import TrialProgress, TrialSpec, finite
@@ -29,7 +29,7 @@ SCHEMA = 2
 _JOB_LATE = "job_late"
 
 
-class EventLog:
+class EventLog(RunLog):
     """Appends to one file. Thread-safe. Where it cannot be written that is said once, and the search goes on.
 
     Args:

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,10 +19,13 @@ from seedpod.board import FinishedTrial
 from seedpod.errors import ConfigError, SeedpodError
 from seedpod.events import Summary
 from seedpod.results.files import write_atomic
+from seedpod.results.model_card import FINAL_SCHEMA, model_card
 from seedpod.results.records import best_record, read_trial, summary_record, trial_record
 
 log = logging.getLogger(__name__)
 
+UNFINISHED = ".unfinished."
+"""How the names of models begin that are being written."""
 _OWNER = ".owner.json"
 _WEB = ".web.json"  # of dashboard.web.address
 
@@ -130,6 +134,43 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     @property
+    def model(self) -> Path:
+        """The final model."""
+        return self.path / "model.keras"
+
+    def read_final(self) -> dict[str, Any] | None:
+        """``final.json``; None where there is no final model.
+
+        Raises:
+            SeedpodError: It is damaged, or of another schema.
+        """
+        path = self.path / "final.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise SeedpodError(
+                f"{path} cannot be read ({error}). `python optimizer.py final run={self.path.name}` makes it anew."
+            ) from error
+        if record.get("schema") != FINAL_SCHEMA:
+            raise SeedpodError(
+                f"{path} has schema {record.get('schema')!r}, this seedpod reads {FINAL_SCHEMA}. `python optimizer.py "
+                f"final run={self.path.name}` makes it anew."
+            )
+        return dict(record)
+
+    def write_final(self, record: Mapping[str, Any]) -> None:
+        """Write ``final.json`` and ``model_card.md``."""
+        self._write("final.json", _json(dict(record)))
+        self._write("model_card.md", model_card(record))
+
+    def write_report(self, page: str) -> Path:
+        """Write ``report.html``; its path."""
+        self._write("report.html", page)
+        return self.path / "report.html"
+
+    @property
     def jobs(self) -> Path:
         """What is known of remote jobs, see ``seedpod.backends.ledger``."""
         return self.path / "jobs.jsonl"
@@ -149,11 +190,22 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what a kill in the middle of a write has left; the files themselves are whole."""
-        for name in ("config.yaml", "best.yaml", "front.yaml", "summary.json", _OWNER, _WEB):
+        texts = (
+            "config.yaml",
+            "best.yaml",
+            "front.yaml",
+            "summary.json",
+            "final.json",
+            "model_card.md",
+            "report.html",
+            _OWNER,
+            _WEB,
+        )
+        for name in texts:
             for left in self.path.glob(f".{name}.*"):
                 left.unlink(missing_ok=True)
-        for left in (self.path / "trials").glob(".*.json.*"):
-            left.unlink(missing_ok=True)
+        for left in (*(self.path / "trials").glob(".*.json.*"), *self.path.glob(f"{UNFINISHED}*")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
     def _owner(self) -> str:
         try:

@@ -12,7 +12,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from seedpod.errors import Cause, TrainingError, TrialCancelled, TrialStopped
-from seedpod.trial import Report, TrialProgress, TrialResult, TrialSpec
+from seedpod.training.tasks import Task, task_to_wire
+from seedpod.trial import Report, TrialProgress, TrialResult, TrialSpec, Wire
 
 TAIL_BYTES = 4000
 """How much of a process's last output is kept."""
@@ -90,13 +91,21 @@ class TrainerProcess:
 
     def run(self, spec: TrialSpec, report: Report, key: str) -> TrialResult:
         """Run one trial to its end; see TrainerPool.run. NeverStarted: the process ended before it began."""
+        return TrialResult.from_wire(self._ask({"run": spec.to_wire()}, spec.max_seconds, report, key))
+
+    def perform(self, task: Task, report: Report, key: str) -> Wire:
+        """Perform one task to its end; see TrainerPool.perform. NeverStarted: as with ``run``."""
+        return self._ask({"perform": task_to_wire(task)}, 0.0, report, key)
+
+    def _ask(self, command: Wire, max_seconds: float, report: Report, key: str) -> Wire:
+        """Send a command and follow it to its answer; no ``max_seconds`` is no limit."""
         self._turn += 1
         self._busy = True
-        self._send({"run": spec.to_wire(), "turn": self._turn})
+        self._send({**command, "turn": self._turn})
         message = self._next_message(time.monotonic() + self._limits.start, key)
         if message["kind"] == "ended":
             raise NeverStarted
-        deadline = time.monotonic() + spec.max_seconds + self._limits.overtime if spec.max_seconds else float("inf")
+        deadline = time.monotonic() + max_seconds + self._limits.overtime if max_seconds else float("inf")
         while True:
             match message["kind"]:
                 case "progress":
@@ -168,7 +177,7 @@ class TrainerProcess:
                 self.kill()
                 return
 
-    def _outcome(self, message: Mapping[str, Any]) -> TrialResult:
+    def _outcome(self, message: Mapping[str, Any]) -> Wire:
         if message["kind"] == "ended":
             raise _death(self._popen.wait(), self.tail())
         # Memory that could not be had once is often not to be had again in the same process.
@@ -178,7 +187,7 @@ class TrainerProcess:
         if message["kind"] == "stopped":
             raise TrialCancelled("stopped")
         self._memory_mb = message["memory_mb"]
-        return TrialResult.from_wire(message["result"])
+        return dict(message["result"])
 
     def _next_message(self, deadline: float, key: str = "") -> dict[str, Any]:
         """The next message; cancellations of other trials, which came too late, are dropped."""

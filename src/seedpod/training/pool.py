@@ -20,23 +20,26 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import seedpod
 from seedpod.errors import Cause, TrainingError, TrialCancelled
 from seedpod.guarded import Guarded
 from seedpod.training.child import NeverStarted, PoolLimits, TrainerProcess
 from seedpod.training.runtime import configure_environment, usable_cores
-from seedpod.trial import Report, TrialResult, TrialSpec
+from seedpod.training.tasks import Task
+from seedpod.trial import Report, TrialResult, TrialSpec, Wire
 
 KERAS_TRAINER = "seedpod.training.process:keras_trainer"
 STANDBY = 1
 """Processes kept warm beyond those that may run: the next one after a death or a recycling costs no import."""
 FAILED_STARTS = 3
 """Processes in a row that may die before they are ready; then the pool gives up."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +87,7 @@ class TrainerPool:
         environment: Environment variables of the processes; the caller's own by default.
         devices: What CUDA calls the GPUs to share out, each process seeing the one that the fewest others see; by
             default every process sees what the caller sees.
+        standby: Processes kept warm beyond those that may run.
     """
 
     def __init__(
@@ -95,8 +99,10 @@ class TrainerPool:
         trainer: str = KERAS_TRAINER,
         environment: Mapping[str, str] | None = None,
         devices: Sequence[str] = (),
+        standby: int = STANDBY,
     ) -> None:
         self._target = processes
+        self._standby = standby
         self._limits = limits or PoolLimits()
         schedulers = max(1, usable_cores() // processes)
         self._command = [sys.executable, "-m", "seedpod.training.process", trainer, str(cache_dir), str(schedulers)]
@@ -125,10 +131,29 @@ class TrainerPool:
             TrialStopped: ``report`` raised it, or ``cancel``, ``cancel_all`` or ``close`` was called.
         """
         key = key or spec.uid
+        return self._in_a_process(key, lambda process: process.run(spec, report, key))
+
+    def perform(self, task: Task, report: Report, key: str = "task") -> Wire:
+        """Perform one task in a process of its own; waits for a free one.
+
+        Args:
+            task: What to do.
+            report: Gets its progress, in the calling thread; a task that trains nothing has none.
+            key: What ``cancel`` calls it.
+
+        Returns:
+            What ``seedpod.training.trainer.Trainer.perform`` has answered.
+
+        Raises:
+            TrainingError, TrialStopped: As ``run`` does.
+        """
+        return self._in_a_process(key, lambda process: process.perform(task, report, key))
+
+    def _in_a_process(self, key: str, use: Callable[[TrainerProcess], Answer]) -> Answer:
         while True:
             process = self._borrow(key)
             try:
-                return process.run(spec, report, key)
+                return use(process)
             except NeverStarted:
                 continue  # _borrow raises once processes keep dying at their start
             except TrainingError as error:
@@ -251,7 +276,7 @@ class TrainerPool:
             return None if state.seats else "done"
         lasting = [seat for seat in state.seats if not (seat.retired or seat.ended)]
         all_ready = len(lasting) >= self._target and all(seat.ready for seat in lasting)
-        wanted = self._target + (STANDBY if all_ready else 0)  # a standby's import must not slow the first trials
+        wanted = self._target + (self._standby if all_ready else 0)  # a standby's import must not slow the first trials
         return "spawn" if len(lasting) < wanted and state.broken is None else None
 
     def _spawn(self) -> None:

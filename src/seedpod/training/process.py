@@ -1,9 +1,9 @@
 """The main program of a trainer process: ``python -m seedpod.training.process``, started by ``TrainerPool``.
 
-Speaks JSON lines, one object a line. Standard input brings ``{"run": <spec>, "turn": n}`` and ``{"stop": n}``; its end
-ends the process, also in the middle of a trial, so that no trainer outlives its pool. Standard output carries
-``ready``, ``started``, ``progress``, ``result``, ``stopped`` and ``failed``. Whatever libraries print goes to standard
-error, of which the pool keeps the end for the record of a process that dies.
+Speaks JSON lines, one object a line. Standard input brings ``{"run": <spec>, "turn": n}``, or ``perform`` and a task in
+its place, and ``{"stop": n}``; its end ends the process, also in the middle of a trial, so that no trainer outlives its
+pool. Standard output carries ``ready``, ``started``, ``progress``, ``result``, ``stopped`` and ``failed``. Whatever
+libraries print goes to standard error, of which the pool keeps the end for the record of a process that dies.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO, Protocol
 
 from seedpod.errors import Cause, TrialCancelled, TrialError, TrialStopped
+from seedpod.training.tasks import Task, task_from_wire
 from seedpod.trial import ParamValue, Report, TrialProgress, TrialResult, TrialSpec
 
 FRAMES = 6
@@ -32,6 +33,9 @@ class TrainerLike(Protocol):
 
     def train(self, spec: TrialSpec, report: Report, check: Callable[[], None]) -> TrialResult:
         """See ``seedpod.training.trainer.Trainer.train``."""
+
+    def perform(self, task: Task, report: Report, check: Callable[[], None]) -> dict[str, Any]:
+        """See ``seedpod.training.trainer.Trainer.perform``."""
 
 
 class Wire:
@@ -51,17 +55,18 @@ class Commands:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._specs: SimpleQueue[tuple[Any, int]] = SimpleQueue()
+        self._asked: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._turn = 0
         # Written by the reading thread, read by the training one: an attribute's assignment is atomic. A turn and not a
         # flag, so that a stop can neither hit the trial after the one it was meant for nor be lost before it begins.
         self._stopped_turn = 0
         threading.Thread(target=self._read, daemon=True, name="commands").start()
 
-    def next_spec(self) -> Any:
-        """Block until the pool sends a spec; the wire form of it."""
-        spec, self._turn = self._specs.get()
-        return spec
+    def next_command(self) -> dict[str, Any]:
+        """Block until the pool asks for something: ``run`` with a spec or ``perform`` with a task, in wire form."""
+        command = self._asked.get()
+        self._turn = command["turn"]
+        return command
 
     def check(self) -> None:
         """Raise TrialCancelled where the pool has asked the running trial to stop."""
@@ -73,16 +78,16 @@ class Commands:
         with contextlib.suppress(ValueError, OSError):
             for line in self._stream:
                 command = json.loads(line)
-                if "run" in command:
-                    self._specs.put((command["run"], command["turn"]))
-                else:
+                if "stop" in command:
                     self._stopped_turn = command["stop"]
+                else:
+                    self._asked.put(command)
         # The pool is gone or has retired this process: nothing here is worth a slow goodbye.
         os._exit(0)
 
 
-def run_trial(trainer: TrainerLike, data: Any, commands: Commands, wire: Wire) -> None:
-    """Train one spec and send how it ended."""
+def obey(trainer: TrainerLike, command: dict[str, Any], commands: Commands, wire: Wire) -> None:
+    """Train one spec or perform one task, and send how it ended."""
 
     def report(progress: TrialProgress) -> None:
         wire.send("progress", progress=progress.to_wire())
@@ -90,8 +95,10 @@ def run_trial(trainer: TrainerLike, data: Any, commands: Commands, wire: Wire) -
 
     try:
         wire.send("started")
-        result = trainer.train(TrialSpec.from_wire(data), report, commands.check)
-        answer = result.to_wire()
+        if "perform" in command:
+            answer = trainer.perform(task_from_wire(command["perform"]), report, commands.check)
+        else:
+            answer = trainer.train(TrialSpec.from_wire(command["run"]), report, commands.check).to_wire()
     except TrialStopped:
         wire.send("stopped")
     except TrialError as error:
@@ -156,7 +163,7 @@ def main(arguments: list[str]) -> None:
     trainer = _trainer(name, cache_dir, int(schedulers))
     wire.send("ready")
     while True:
-        run_trial(trainer, commands.next_spec(), commands, wire)
+        obey(trainer, commands.next_command(), commands, wire)
 
 
 if __name__ == "__main__":

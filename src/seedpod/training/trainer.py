@@ -22,7 +22,8 @@ from seedpod.training.network import Course, read_course, read_network
 from seedpod.training.probe import StepWatch, look, probe_rows
 from seedpod.training.scoring import score
 from seedpod.training.sizing import check_parameters, check_size, count_parameters, latency, megabytes
-from seedpod.trial import ParamValue, Report, TrialResult, TrialSpec
+from seedpod.training.tasks import EvaluateTask, ExportTask, FinalTask, PredictTask, Task
+from seedpod.trial import ParamValue, Report, TrialResult, TrialSpec, Wire
 
 EVALUATION_BATCH = 500
 """Images of one validation step; bounds memory and changes no number that a trial reports."""
@@ -55,6 +56,31 @@ class Trainer:
         dataset = attach(spec.dataset, spec.fingerprint, self._cache_dir)
         with _alone():
             return self._train(spec, dataset, report, check)
+
+    def perform(self, task: Task, report: Report, check: Callable[[], None]) -> Wire:
+        """Perform a task; what it answers is in ``seedpod.training.final`` and ``seedpod.training.models``.
+
+        Args:
+            task: What to do.
+            report: Called after each epoch of the final model.
+            check: Called now and then; raises TrialStopped where the task is to end.
+
+        Raises:
+            TrainingError: It failed; its cause says how.
+            TrialStopped: From ``report`` or ``check``.
+        """
+        from seedpod.training import final, models  # of no use to a trial
+
+        with _alone():
+            match task:
+                case FinalTask():
+                    return final.train_final(task, self._cache_dir, self._environment, report, check)
+                case EvaluateTask():
+                    return models.evaluate(task, self._cache_dir, check)
+                case PredictTask():
+                    return models.predict(task, check)
+                case ExportTask():
+                    return models.export(task)
 
     def _train(self, spec: TrialSpec, dataset: Dataset, report: Report, check: Callable[[], None]) -> TrialResult:
         examiner = Examiner(spec, report, check, patient=read_course(spec.params).schedule != "constant")

@@ -1,0 +1,189 @@
+"""The charts that are not Optuna's, as Plotly figures in JSON: learning curves, who ran what when."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from seedpod.board import FinishedTrial
+from seedpod.report.facts import Facts
+from seedpod.trial import Status
+
+Figure = dict[str, Any]
+
+BRIGHT = 5
+"""Trials whose curves have a colour; the others are grey, and one trace, so that a thousand draw as fast as ten."""
+
+_PAUSE = 600.0  # seconds without any trial after which a search was not going on
+
+_STATUS_COLOURS = {
+    Status.COMPLETE: "var(--good)",
+    Status.PRUNED: "var(--warn)",
+    Status.FAILED: "var(--bad)",
+    Status.CANCELLED: "var(--muted)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A trial on the timeline.
+
+    Attributes:
+        lane: Who ran it: a worker, or a place of this machine.
+        trial: The trial.
+    """
+
+    lane: str
+    trial: FinishedTrial
+
+
+def learning_curves(facts: Facts) -> Figure | None:
+    """The objective of every trial after each epoch; None where no epoch is known."""
+    if not facts.curves:
+        return None
+    objective = facts.objective
+    shown = bright(facts)
+    grey_x: list[float | None] = []
+    grey_y: list[float | None] = []
+    for number, rows in facts.curves.items():
+        if number not in shown:
+            grey_x += [*range(1, len(rows) + 1), None]
+            grey_y += [*(row.get(objective) for row in rows), None]
+    data = [
+        {"type": "scatter", "mode": "lines", "name": "others", "x": grey_x, "y": grey_y, "hoverinfo": "skip"}
+        | {"line": {"color": "var(--muted)", "width": 1}, "opacity": 0.45}
+    ]
+    data = data if grey_x else []
+    for number in reversed(shown):
+        rows = facts.curves[number]
+        data.append(_curve(f"#{number}", [row.get(objective) for row in rows]))
+    return {"data": data, "layout": {"xaxis": _epochs(), "yaxis": {"title": {"text": objective}}}}
+
+
+def bright(facts: Facts) -> list[int]:
+    """The trials whose curves have a colour: the best ones, best first."""
+    complete = [t for t in facts.trials if t.result.value is not None and t.spec.number in facts.curves]
+    return [t.spec.number for t in sorted(complete, key=lambda t: _rank(facts, t))[:BRIGHT]]
+
+
+def best_curve(facts: Facts) -> Figure | None:
+    """Loss for training and validation of the best trial: where the two part it learns by heart."""
+    rows = facts.curves.get(facts.best.spec.number, ()) if facts.best else ()
+    names = [name for name in ("loss", "val_loss") if any(row.get(name) is not None for row in rows)]
+    if not names:
+        return None
+    called = {"loss": "training", "val_loss": "validation"}
+    data = [_curve(called[name], [row.get(name) for row in rows]) for name in names]
+    return {"data": data, "layout": {"xaxis": _epochs(), "yaxis": {"title": {"text": "loss"}}}}
+
+
+def lanes(trials: Iterable[FinishedTrial]) -> list[Bar]:
+    """Give each trial a lane: its worker's, and as many of them as it ran at once; this machine's are numbered."""
+    free: dict[str, list[float]] = {}
+    bars = []
+    for trial in sorted(trials, key=lambda t: (t.started_at, t.spec.number)):
+        who = str(trial.result.run.get("worker", "")) or f"{trial.result.backend}"
+        ends = free.setdefault(who, [])
+        place = next((i for i, end in enumerate(ends) if end <= trial.started_at + 0.05), len(ends))
+        ends[place : place + 1] = [trial.ended_at]
+        bars.append(Bar(f"{who} {place + 1}", trial))
+    return bars
+
+
+def timeline(facts: Facts) -> Figure | None:
+    """Who ran what when; gaps are idle."""
+    bars = lanes(facts.trials)
+    if not bars:
+        return None
+    order = sorted({bar.lane for bar in bars}, key=natural)
+    data = []
+    for status, colour in _STATUS_COLOURS.items():
+        mine = [bar for bar in bars if bar.trial.result.status is status]
+        if mine:
+            data.append(
+                _bars(
+                    str(status),
+                    [(bar.lane, bar.trial.started_at, bar.trial.ended_at) for bar in mine],
+                    [_hover(bar.trial) for bar in mine],
+                    colour,
+                )
+            )
+    if facts.final is not None:
+        began = datetime.fromisoformat(facts.final["times"]["began_at"]).timestamp()
+        seconds = facts.final["times"]["seconds"]
+        order.append("final model")
+        data.append(
+            _bars("final model", [("final model", began, began + seconds)], [f"{seconds:.1f} s"], "var(--accent)")
+        )
+    height = 110 + 26 * len(order)
+    axis = {"categoryorder": "array", "categoryarray": order[::-1], "automargin": True}
+    layout = {"barmode": "overlay", "height": height, "xaxis": {"type": "date"}, "yaxis": axis, "bargap": 0.25}
+    return {"data": data, "layout": layout}
+
+
+def busy_share(trials: Sequence[FinishedTrial]) -> float | None:
+    """Share of the lanes' time in which a trial ran, pauses of the search left out; None where nothing is known."""
+    bars = lanes(trials)
+    if not bars:
+        return None
+    span = max(t.ended_at for t in trials) - min(t.started_at for t in trials) - sum(pauses(trials))
+    places = len({bar.lane for bar in bars})
+    busy = sum(t.ended_at - t.started_at for t in trials)
+    return min(1.0, busy / (span * places)) if span > 0 else None
+
+
+def pauses(trials: Iterable[FinishedTrial]) -> list[float]:
+    """Seconds of each stretch without any trial that is too long for a search that was going on."""
+    found: list[float] = []
+    last = None
+    for trial in sorted(trials, key=lambda t: t.started_at):
+        if last is not None and trial.started_at - last > _PAUSE:
+            found.append(trial.started_at - last)
+        last = trial.ended_at if last is None else max(last, trial.ended_at)
+    return found
+
+
+def _rank(facts: Facts, trial: FinishedTrial) -> tuple[bool, float]:
+    """Nearest to the best value first, whichever way is better."""
+    best = facts.best.result.value if facts.best and facts.best.result.value is not None else 0.0
+    return trial is not facts.best, abs((trial.result.value or 0.0) - best)
+
+
+def _curve(name: str, values: Sequence[float | None]) -> Figure:
+    x = list(range(1, len(values) + 1))
+    return {"type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": list(values), "marker": {"size": 4}}
+
+
+def _epochs() -> Figure:
+    return {"title": {"text": "epoch"}, "rangemode": "tozero"}
+
+
+def _bars(name: str, spans: Sequence[tuple[str, float, float]], hover: Sequence[str], colour: str) -> Figure:
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "y": [lane for lane, _, _ in spans],
+        "base": [_date(start) for _, start, _ in spans],
+        "x": [1000 * (end - start) for _, start, end in spans],  # milliseconds, on an axis of dates
+        "text": list(hover),
+        "textposition": "none",
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"color": colour, "line": {"color": "var(--card)", "width": 1}},
+    }
+
+
+def _hover(trial: FinishedTrial) -> str:
+    result = trial.result
+    ended = f"{result.value:.4f}" if result.value is not None else str(result.error.cause) if result.error else ""
+    return f"#{trial.spec.number} {result.status} {ended}<br>{trial.ended_at - trial.started_at:.1f} s"
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def natural(lane: str) -> tuple[str, int]:
+    """A key that sorts lanes as people do, the tenth after the second."""
+    name, _, place = lane.rpartition(" ")
+    return name, int(place)

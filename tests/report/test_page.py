@@ -1,0 +1,211 @@
+"""The report of real searches, read as files and in a browser without a network."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from browser import Browser, needs_chromium
+from samples import SPEC
+from seedpod.board import FinishedTrial
+from seedpod.config import OptimizationConfig
+from seedpod.errors import Cause, TrainingError, TrialPruned
+from seedpod.optimizer import ModelOptimizer
+from seedpod.report.charts import busy_share, lanes, pauses
+from seedpod.report.facts import gather
+from seedpod.report.make import write_report
+from seedpod.results.run_folder import RunFolder
+from seedpod.trial import Report, Status, TrialResult, TrialSpec
+from thread_backend import ThreadBackend, stand_in
+
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+TEST = {
+    "images": 4,
+    "right": 3,
+    "accuracy": 0.75,
+    "accuracy_low": 0.3006,
+    "accuracy_high": 0.9544,
+    "confidence": 0.95,
+    "loss": 0.5,
+    "macro_f1": 0.73,
+    "balanced_accuracy": 0.75,
+    "classes": [
+        {"name": "<cat>", "images": 2, "precision": 1.0, "recall": 0.5, "f1": 0.6667},
+        {"name": "dog", "images": 2, "precision": 0.6667, "recall": 1.0, "f1": 0.8},
+    ],
+    "confusion": [[1, 1], [0, 2]],
+    "worst": [
+        {
+            "image": 1,
+            "is": "<cat>",
+            "taken_for": "dog",
+            "probability": 0.9,
+            "picture": PIXEL,
+        }
+    ],
+}
+FINAL = {
+    "schema": 1,
+    "mode": "retrain",
+    "trial": 3,
+    "epochs": 2,
+    "train_images": 40,
+    "test": TEST,
+    "times": {"began_at": "2026-11-25T12:00:00.000+00:00", "seconds": 1.5, "training_seconds": 1.0},
+}
+
+
+def mixed(spec: TrialSpec, report: Report, check: Callable[[], None]) -> TrialResult:
+    """Some trials are pruned after an epoch or two, some fail."""
+    if spec.number % 7 == 5:
+        raise TrainingError("the loss became <nan> & more", cause=Cause.DIVERGED)
+    told = []
+
+    def watched(progress: object) -> None:
+        report(progress)  # type: ignore[arg-type]
+        told.append(progress)
+        if spec.number % 4 == 2 and len(told) == 2:
+            raise TrialPruned("enough")
+
+    return stand_in(spec, watched, check)
+
+
+@pytest.fixture(scope="module", name="searched")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> tuple[RunFolder, OptimizationConfig]:
+    place = tmp_path_factory.mktemp("searched")
+    config = OptimizationConfig(
+        trials=16,
+        max_epochs_per_trial=6,
+        run_name="r",
+        results_dir=str(place),
+        cache_dir=str(digits_cache),
+        sampler="random",
+        pruner="none",  # the trials prune themselves
+    )
+    ModelOptimizer(config, make_backend=lambda *, workers, cache_dir, jobs: ThreadBackend(mixed, workers)).run()  # noqa: ARG005
+    return RunFolder(place / "r"), config
+
+
+@pytest.fixture(name="page")
+def written_page(searched: tuple[RunFolder, OptimizationConfig], tmp_path: Path) -> Path:
+    shutil.copytree(searched[0].path, tmp_path / "r")
+    folder = RunFolder(tmp_path / "r")
+    (folder.path / "final.json").write_text(json.dumps(FINAL), "utf-8")
+    return write_report(folder, searched[1], print)
+
+
+def unsaid(line: str) -> None:
+    raise AssertionError(line)
+
+
+def test_page_tells_the_outcome_first(page: Path) -> None:
+    """Test accuracy with its interval, failures by cause, epochs saved, and the command to repeat it."""
+    text = re.sub(r"<script.*?</script>", "", page.read_text("utf-8"), flags=re.DOTALL)
+    assert text.index("75.00 %") < text.index("Final model") < text.index("Failures")
+    assert "30.06 to 95.44 % with 95 % confidence" in text
+    assert "diverged" in text
+    assert "pruning" in text
+    assert "python optimizer.py dataset=digits trials=16 sampler=random pruner=none max_epochs_per_trial=6" in text
+
+
+def test_page_is_self_contained(page: Path) -> None:
+    """The page names nothing that a browser would fetch, and what trials have said is text and no markup."""
+    text = page.read_text("utf-8")
+    markup = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert re.findall(r"(?:src|href)=\"(?!data:)", markup) == []
+    assert "<nan>" not in markup
+    assert "<cat>" not in markup
+
+
+def test_stopped_trials_keep_their_curves(searched: tuple[RunFolder, OptimizationConfig]) -> None:
+    """What a pruned trial has learned until then is on the page, and the epochs that it did not need are counted."""
+    facts = gather(searched[0])
+    pruned = [t.spec.number for t in facts.trials if t.result.status is Status.PRUNED]
+    assert pruned
+    assert all(len(facts.curves[number]) == 2 for number in pruned)
+    assert facts.saved(Status.PRUNED) == sum(
+        t.spec.max_epochs - 2 for t in facts.trials if t.result.status is Status.PRUNED
+    )
+
+
+@pytest.mark.parametrize("missing", ["study.journal", "summary.json", "events.jsonl", "trials"])
+def test_unfinished_or_damaged_runs_have_a_page(
+    searched: tuple[RunFolder, OptimizationConfig], tmp_path: Path, missing: str
+) -> None:
+    """Whatever is missing, the page tells of the rest, and the run's own files are not touched."""
+    shutil.copytree(searched[0].path, tmp_path / "r")
+    path = tmp_path / "r" / missing
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.mkdir()
+    else:
+        path.unlink()
+    before = {p: p.read_bytes() for p in (tmp_path / "r").rglob("*") if p.is_file()}
+    said: list[str] = []
+    page = write_report(RunFolder(tmp_path / "r"), searched[1], said.append)
+    assert "Repeat it" in page.read_text("utf-8")
+    assert len(said) == (missing == "study.journal")
+    page.unlink()
+    assert {p: p.read_bytes() for p in (tmp_path / "r").rglob("*") if p.is_file()} == before
+
+
+def test_charts_as_files(searched: tuple[RunFolder, OptimizationConfig], tmp_path: Path) -> None:
+    """``report=png`` adds Optuna's plots and the report's own as PNG files."""
+    shutil.copytree(searched[0].path, tmp_path / "r")
+    (tmp_path / "r" / "final.json").write_text(json.dumps(FINAL), "utf-8")
+    config = OptimizationConfig(report="png", trials=16)
+    write_report(RunFolder(tmp_path / "r"), config, unsaid)
+    names = {path.name for path in (tmp_path / "r" / "charts").iterdir()}
+    drawn = {"confusion", "curves", "history", "importances", "parallel", "slices", "timeline"}
+    assert names == {f"{name}.png" for name in drawn}
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in (tmp_path / "r" / "charts").iterdir())
+
+
+@needs_chromium
+@pytest.mark.processes
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (375, 740)])
+def test_browser_without_a_network(page: Path, tmp_path: Path, width: int, height: int) -> None:
+    """On a wide screen and a phone, light and dark: every chart is drawn, nothing is fetched, nothing complains, and no
+    page is wider than its screen.
+    """
+    with Browser(tmp_path / "profile") as browser:
+        browser.call(
+            "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0
+        )
+        browser.size(width, height, phone=width < 500)
+        browser.open(page.as_uri())
+        browser.until("document.readyState === 'complete' && typeof Plotly === 'object'")
+        charts = browser.run("[...document.querySelectorAll('.chart')].map((chart) => chart.dataset.figure)")
+        assert charts == ["history", "curves", "best_curve", "importances", "slices", "parallel", "timeline"]
+        for scheme in ("light", "dark"):
+            browser.scheme(scheme)
+            for i in range(len(charts)):
+                browser.run(f"document.querySelectorAll('.chart')[{i}].scrollIntoView()")
+                browser.until(f"document.querySelectorAll('.chart')[{i}].dataset.drawn")
+            assert browser.run("document.documentElement.scrollWidth") <= width
+        assert browser.errors == []
+        assert [url for url in browser.requested if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def trial(number: int, start: float, end: float, worker: str = "") -> FinishedTrial:
+    result = TrialResult.ended(number, Status.CANCELLED, run={"worker": worker} if worker else {})
+    return FinishedTrial(SPEC, result, start, end)
+
+
+def test_lanes_are_as_many_as_ran_at_once() -> None:
+    """A worker has a lane for each trial that it ran at once, and what is free takes the next."""
+    trials = [trial(0, 0, 10, "a"), trial(1, 0, 4, "a"), trial(2, 5, 9, "a"), trial(3, 1, 2, "b")]
+    assert [bar.lane for bar in lanes(trials)] == ["a 1", "a 2", "b 1", "a 2"]
+    assert busy_share(trials) == pytest.approx((10 + 4 + 4 + 1) / 30)
+
+
+def test_pauses_are_no_idle_time() -> None:
+    """The night between two runs of a search is not held against its workers."""
+    trials = [trial(0, 0, 100), trial(1, 100, 200), trial(2, 40_000, 40_100)]
+    assert pauses(trials) == [39_800]
+    assert busy_share(trials) == pytest.approx(1.0)
