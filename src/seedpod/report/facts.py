@@ -100,7 +100,7 @@ def gather(folder: RunFolder) -> Facts:
 
 
 def _weight_of_health(settings: str) -> float:
-    """By what the search has weighed healths, see ``OptimizationConfig.weight_of_health``; whatever became of its data."""
+    """What a health weighed in the search, as ``OptimizationConfig.weight_of_health`` has it; its data may be gone."""
     known = yaml.safe_load(settings)
     return float(known["health_weight"]) if known.get("mode") == "health" else 0.0
 
