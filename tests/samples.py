@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from seedpod.errors import Cause
+from seedpod.health import COMPONENTS, Health, LayerHealth
 from seedpod.objectives import OBJECTIVES
 from seedpod.trial import MOST_FOLDS, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
 
@@ -35,6 +36,10 @@ RESULT = TrialResult(
     parameters=1234,
     environment={"keras_backend": "tensorflow", "threads": 1},
     seconds=2.5,
+)
+HEALTH = Health(
+    dict.fromkeys(COMPONENTS, 1.0) | {"live_units": 0.5},
+    (LayerHealth("conv_1", 64, 32, 4, 0.1, 1e-3), LayerHealth("output", 0, 0, 0, 0.2, None)),
 )
 FAILURE = TrialFailure(Cause.DIVERGED, "the loss became nan in epoch 2", "last frames")
 
@@ -111,6 +116,7 @@ results = st.builds(
     status=st.just(Status.COMPLETE),
     value=_numbers,
     further=st.lists(_numbers, max_size=3).map(tuple),
+    health=st.sampled_from([None, HEALTH]),
     **_described,
 ) | st.builds(
     TrialResult, status=st.sampled_from([s for s in Status if s is not Status.COMPLETE]), error=_failures, **_described

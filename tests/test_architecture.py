@@ -23,7 +23,7 @@ ROWS = (
     ("training", "remote", "board", "config"),
     ("tally", "hyperparameters"),
     ("trial", "clock"),
-    ("objectives",),
+    ("objectives", "health"),
     ("errors", "guarded"),
     ("__init__",),
 )

@@ -72,6 +72,14 @@ PROGRESS_REFUSALS: Mapping[str, list[Any]] = {
     "attempt": [*NO_COUNT, 0],
 }
 RESULT_REFUSALS: Mapping[str, list[Any]] = {
+    "health": [
+        0.5,
+        "well",
+        [],
+        {},
+        {**samples.HEALTH.to_plain(), "layers": [1]},
+        {**samples.HEALTH.to_plain(), "a": 1},
+    ],
     "number": NO_COUNT,
     "status": [None, "done", 1, [], {}, "COMPLETE"],
     "best_epoch": NO_COUNT,
@@ -291,7 +299,7 @@ def test_every_field_is_in_the_uid(name: str) -> None:
 
 def test_uid_is_what_it_was() -> None:
     """The uid of a given spec never changes between versions of one schema: resumed runs rely on it."""
-    assert samples.SPEC.uid == "18193d9bb0c11e71"
+    assert samples.SPEC.uid == "4891384da5bfda01"
 
 
 def test_canonical_json_has_no_nan() -> None:

@@ -76,13 +76,14 @@ class Snapshot:
         running: Trials that run, by number.
         finished: How many trials ended in each way.
         last: The trials that ended last, oldest first, at most LAST.
-        best: The complete trial with the best value; of equal ones, the one with better further values, or the lowest
-            number.
+        best: The complete trial with the best value, under ``mode=health`` weighed with its health; of equal ones, the
+            one with better further values, or the lowest number.
         front: Of several objectives, the complete trials that no other beats in one without losing in another, by
             number; ``best`` is one of them. Empty where there is one objective.
         times: Where the seconds of the latest ended trials went, at most ``tally.SAMPLES``.
         rate: Epochs a second.
         bill: What ended trials have cost, those of an earlier run of this search included.
+        worst: The complete trial that every other one precedes, which may be the best one.
     """
 
     version: int
@@ -97,15 +98,18 @@ class Snapshot:
     rate: EpochRate = NO_EPOCHS
     bill: Bill = NO_BILL
     front: tuple[FinishedTrial, ...] = ()
+    worst: FinishedTrial | None = None
 
 
 @dataclass(slots=True)
 class _State:
+    health_weight: float = 0.0
     version: int = 0
     running: dict[int, RunningTrial] = field(default_factory=dict)
     finished: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
     last: deque[FinishedTrial] = field(default_factory=lambda: deque(maxlen=LAST))
     best: FinishedTrial | None = None
+    worst: FinishedTrial | None = None
     front: tuple[FinishedTrial, ...] = ()
     failures: list[tuple[int, TrialFailure]] = field(default_factory=list)
     times: tuple[Times, ...] = ()
@@ -126,10 +130,19 @@ class _State:
         self.last.append(finished)
         if finished.result.error is not None and finished.result.status is Status.FAILED:
             self.failures.append((finished.result.number, finished.result.error))
-        if _better(finished, self.best):
-            self.best = finished
+        if finished.result.status is Status.COMPLETE:
+            if self.best is None or self.better(finished, self.best):
+                self.best = finished
+            if self.worst is None or self.better(self.worst, finished):
+                self.worst = finished
         if len(finished.spec.objectives) > 1:
             self.front = _front_with(finished, self.front)
+
+    def better(self, finished: FinishedTrial, other: FinishedTrial) -> bool:
+        scores, others = (trial.result.scores(self.health_weight) for trial in (finished, other))
+        if scores == others:
+            return finished.spec.number < other.spec.number
+        return precedes(finished.spec.goals, scores, others)
 
 
 class TrialBoard:
@@ -138,12 +151,13 @@ class TrialBoard:
     Args:
         total: Trials that the search is to run.
         started_at: When it began, in seconds since the epoch.
+        health_weight: What a trial's health weighs beside its value, see ``TrialResult.scores``.
     """
 
-    def __init__(self, total: int, started_at: float) -> None:
+    def __init__(self, total: int, started_at: float, health_weight: float = 0.0) -> None:
         self._total = total
         self._started_at = started_at
-        self._guarded = Guarded(_State())
+        self._guarded = Guarded(_State(health_weight))
 
     def limit(self, total: int | None) -> None:
         """There are no more trials to run than this; None is no limit."""
@@ -214,22 +228,12 @@ class TrialBoard:
                 rate=state.rate,
                 bill=state.bill,
                 front=state.front,
+                worst=state.worst,
             )
 
 
 def _age(progress: TrialProgress) -> tuple[int, int]:
     return progress.attempt, progress.sequence
-
-
-def _better(finished: FinishedTrial, best: FinishedTrial | None) -> bool:
-    if finished.result.status is not Status.COMPLETE:
-        return False
-    if best is None:
-        return True
-    goals, values, others = finished.spec.goals, finished.result.values, best.result.values
-    if values == others:
-        return finished.spec.number < best.spec.number
-    return precedes(goals, values, others)
 
 
 def _front_with(finished: FinishedTrial, front: tuple[FinishedTrial, ...]) -> tuple[FinishedTrial, ...]:

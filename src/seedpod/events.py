@@ -8,6 +8,7 @@ from typing import Any
 
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.config import OptimizationConfig
+from seedpod.health import Health, advice
 from seedpod.remote.view import EndpointView, LateJob
 from seedpod.training.datasets import DatasetInfo
 from seedpod.trial import TrialFailure, TrialProgress, TrialSpec
@@ -43,6 +44,23 @@ class FailureGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """What is ill with a trial's network and what may help.
+
+    Attributes:
+        which: ``best`` or ``worst``.
+        trial: The trial.
+        health: Of its network.
+        lines: The worst first; empty where nothing stands out.
+    """
+
+    which: str
+    trial: FinishedTrial
+    health: Health
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """How a whole search ended.
 
@@ -63,6 +81,7 @@ class Summary:
         idle: USD beside that, at most: for the seconds that workers wait after their jobs.
         unpriced: Trials that were paid for at a price that is not known: ``cost`` lacks them.
         front: See Snapshot.
+        worst: The worst complete trial; None where there is no other than the best.
     """
 
     run: str
@@ -79,6 +98,16 @@ class Summary:
     idle: float = 0.0
     unpriced: int = 0
     front: tuple[FinishedTrial, ...] = ()
+    worst: FinishedTrial | None = None
+
+    @property
+    def advice(self) -> tuple[Advice, ...]:
+        """For the best and the worst trial, as far as their health is known."""
+        return tuple(
+            Advice(which, trial, trial.result.health, advice(trial.result.health, trial.spec.params))
+            for which, trial in (("best", self.best), ("worst", self.worst))
+            if trial is not None and trial.result.health is not None
+        )
 
 
 class Observer:
@@ -166,6 +195,7 @@ def summarize(
         idle=bill.idle_seconds * (bill.per_second or 0.0),
         unpriced=bill.unpriced,
         front=snapshot.front,
+        worst=None if snapshot.worst is snapshot.best else snapshot.worst,
     )
 
 

@@ -16,9 +16,10 @@ from enum import StrEnum
 from typing import Any, NoReturn, Protocol, Self
 
 from seedpod.errors import Cause, ContractMismatch, TrainingError, TrialError
+from seedpod.health import Health, weighed
 from seedpod.objectives import OBJECTIVES, Objective, checked, objectives_of
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the wire form. Raise it with every change that an older reader would misread."""
 
 MOST_FOLDS = 20
@@ -334,6 +335,7 @@ class TrialResult:
         run: Where it ran: worker, its GPU, job, seconds in the queue and executing. Decides no number of the above.
         error: Why it failed, or was ended as hopeless; None unless failed or pruned.
         further: The other objectives of its spec, in their order, of the same epoch.
+        health: How healthy the network was that training ended with; None unless complete.
     """
 
     number: int
@@ -352,6 +354,7 @@ class TrialResult:
     run: Mapping[str, ParamValue] = field(default_factory=dict)
     error: TrialFailure | None = None
     further: tuple[float, ...] = ()
+    health: Health | None = None
 
     def __post_init__(self) -> None:
         if self.status is Status.COMPLETE:
@@ -362,6 +365,14 @@ class TrialResult:
     def values(self) -> tuple[float, ...]:
         """The value of each objective of its spec; empty where there is none."""
         return () if self.value is None else (self.value, *self.further)
+
+    def scores(self, health_weight: float) -> tuple[float, ...]:
+        """What a search compares: the values; where ``health_weight`` is not 0, as under ``mode=health``, the only one
+        weighed with the health, as far as that is known.
+        """
+        if not health_weight or self.value is None or self.health is None:
+            return self.values
+        return (weighed(self.value, self.health, health_weight),)
 
     @classmethod
     def ended(cls, number: int, status: Status, error: TrialError | None = None, **known: Any) -> Self:
@@ -377,9 +388,12 @@ class TrialResult:
                 history=tuple(finite(row) for row in self.history),
                 environment=dict(self.environment),
                 run=dict(self.run),
+                health=None,
             ),
         )
-        return {"schema": SCHEMA, **data, "history": list(data["history"]), "further": list(data["further"])}
+        health = None if self.health is None else self.health.to_plain()
+        lists = {"history": list(data["history"]), "further": list(data["further"])}
+        return {"schema": SCHEMA, **data, **lists, "health": health}
 
     @classmethod
     def from_wire(cls, data: object) -> Self:
@@ -408,6 +422,7 @@ class TrialResult:
             attempts=read.integer("attempts", low=1),
             run=read.params("run"),
             error=read.failure("error"),
+            health=read.health("health", none=status is not Status.COMPLETE),
         )
         read.finish()
         return result
@@ -593,6 +608,15 @@ class _Reader:
         if not isinstance(value, dict) or value.get("cause") not in list(Cause):
             self.refuse(name, value, "null, or an object with a known cause")
         return TrialFailure(Cause(value["cause"]), str(value.get("message", "")), str(value.get("detail", "")))
+
+    def health(self, name: str, *, none: bool) -> Health | None:
+        value = self.null(name) if none else self.anything(name)
+        if value is None:
+            return None
+        try:
+            return Health.from_plain(value)
+        except (KeyError, TypeError, ValueError):
+            self.refuse(name, value, "null, or the health of a network")
 
     def finish(self) -> None:
         if self._data:

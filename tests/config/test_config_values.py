@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seedpod.config import OptimizationConfig, Setting, load, settings
-from seedpod.config.kinds import Option
+from seedpod.config.kinds import Choice, Option
 from seedpod.config.wording import Refused
 from seedpod.errors import ConfigError
 
@@ -236,18 +236,24 @@ def test_more_workers_than_lag(arguments: list[str], workers: str) -> None:
     load([*arguments, "reproducible=false"], {})
 
 
-@pytest.mark.parametrize("name", ["mode"])
-def test_awaiting_options(name: str) -> None:
-    """A word that can be chosen only later is refused with that reason, and taken once ``awaits`` is removed."""
-    kind: Any = named(name).kind
-    later = [option for option in kind.options if option.awaits]
-    assert later
-    for option in later:
-        with pytest.raises(ConfigError, match=f"does not have {option.name} yet; it awaits {option.awaits}"):
-            load([f"{name}={option.name}"], {})
-    opened = dataclasses.replace(kind, options=tuple(Option(option.name) for option in kind.options))
-    for option in later:
-        opened.check(option.name)
+def test_awaiting_options() -> None:
+    """A word that can be chosen only later is refused with that reason."""
+    kind = Choice((Option("now"), Option("later", awaits="later work")))
+    kind.check("now")
+    with pytest.raises(Refused, match="does not have later yet; it awaits later work"):
+        kind.check("later")
+
+
+@pytest.mark.parametrize("names", ["val_loss", "model_size", "val_accuracy,macro_f1"])
+def test_health_goes_with_one_share(names: str) -> None:
+    """mode=health takes one objective from 0 to 1 alone, and says which those are."""
+    with pytest.raises(
+        ConfigError, match=f"^mode=health .*optimize_for={names} .*val_accuracy, macro_f1, balanced_acc"
+    ):
+        load(["mode=health", f"optimize_for={names}"], {})
+    for name in ("val_accuracy", "macro_f1", "balanced_accuracy"):
+        assert load(["mode=health", f"optimize_for={name}"], {}).config.weight_of_health == 0.3
+    assert load(["health_weight=0.5"], {}).config.weight_of_health == 0.0
 
 
 @EVERY

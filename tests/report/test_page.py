@@ -4,19 +4,23 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import samples
 from browser import Browser, needs_chromium
 from samples import SPEC
 from seedpod.board import FinishedTrial
-from seedpod.config import OptimizationConfig
+from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import Cause, TrainingError, TrialPruned
+from seedpod.health import COMPONENTS, Health
 from seedpod.optimizer import ModelOptimizer
 from seedpod.report.charts import busy_share, lanes, pauses
 from seedpod.report.facts import gather
 from seedpod.report.make import write_report
+from seedpod.report.page import Charts, Repeat, render
 from seedpod.results.run_folder import RunFolder
 from seedpod.trial import Report, Status, TrialResult, TrialSpec
 from thread_backend import ThreadBackend, stand_in
@@ -111,6 +115,22 @@ def test_page_tells_the_outcome_first(page: Path) -> None:
     assert "diverged" in text
     assert "pruning" in text
     assert "python optimizer.py dataset=digits trials=16 sampler=random pruner=none max_epochs_per_trial=6" in text
+
+
+def test_page_tells_the_health(tmp_path: Path) -> None:
+    """The best trial's health is told by component and layer, with advice, and a search by both has its own best."""
+    folder = RunFolder.create(tmp_path, "r", to_yaml(OptimizationConfig(mode="health", health_weight=0.9)))
+    ill = Health(dict.fromkeys(COMPONENTS, 0.1), samples.HEALTH.layers)
+    for number, value, health in ((0, 0.9, ill), (1, 0.8, samples.HEALTH)):
+        result = replace(samples.complete(number, value), health=health)
+        folder.write_trial(FinishedTrial(samples.spec(number), result, 1.0, 2.0))
+    facts = gather(folder)
+    assert facts.best is not None
+    assert facts.best.spec.number == 1
+    page = render(facts, Charts({}, ""), Repeat("", ""))
+    assert "Of trial 1, the best: 0.93 of 1. 32 of 64 units of conv_1 never fire" in page
+    assert "<td>conv_1</td><td>64</td><td>32</td><td>4</td><td>0.1</td><td>0.001</td>" in page
+    assert "<td>not finite</td>" in page
 
 
 def test_page_is_self_contained(page: Path) -> None:

@@ -23,6 +23,7 @@ FREE = {
     "params",
     "metrics",
     "values",
+    "components",
     "environment",
     "run",
     "importances",
@@ -68,12 +69,15 @@ def keys(record: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 FAILED = samples.failed(3)
-EVERYTHING = summary(samples.complete(0, 0.5), samples.failed(1), importances={"dropout": 1.0})
+EVERYTHING = summary(
+    replace(samples.complete(0, 0.5), health=samples.HEALTH), samples.failed(1), importances={"dropout": 1.0}
+)
 
 
 def test_document_describes_a_trial() -> None:
     """docs/results.md lists exactly the keys of a trial's record, in its order."""
-    assert documented("trials/NNNN.json") == list(keys(trial_record(finished(FAILED))))
+    everything = replace(FAILED, health=samples.HEALTH)
+    assert documented("trials/NNNN.json") == list(keys(trial_record(finished(everything))))
     assert set(keys(trial_record(finished(samples.RESULT)))) < set(documented("trials/NNNN.json"))
 
 

@@ -1,5 +1,6 @@
 """The real trainer, on digits, in real trainer processes. This process imports no Keras."""
 
+import json
 import os
 import signal
 import sys
@@ -375,6 +376,22 @@ def test_cross_validation(pool: TrainerPool, base: TrialSpec, digits_cache: Path
     with fresh_process(digits_cache, 2) as process:
         again = process.run(spec, ignore, spec.uid)
     assert numbers(again) == numbers(result)
+
+
+def test_health_of_a_trial(pool: TrainerPool, base: TrialSpec, varied: TrialResult) -> None:
+    """A complete trial brings its network's health, layer by layer under names that people know, in little room; with
+    residual blocks too, and of several folds with the units of the last.
+    """
+    assert varied.health is not None
+    assert [layer.name for layer in varied.health.layers] == ["conv_1", "conv_2", "dense_1", "output"]
+    assert len(json.dumps(varied.health.to_plain())) < 1000
+    params = SMALL | {"conv_blocks": 2, "filters_1": 8, "convs_per_block": 2, "residual": True, "pooling": "strided"}
+    folds = pool.run(replace(base, params=params, cv_folds=2, max_epochs=1), ignore).health
+    assert folds is not None
+    names = ["conv_1", "conv_2", "conv_2_shortcut", "conv_3", "conv_4", "conv_4_shortcut", "output"]
+    assert [layer.name for layer in folds.layers] == names
+    assert [layer.units for layer in folds.layers] == [4, 4, 0, 8, 8, 0, 0]
+    assert folds.components["convergence"] == 0.0  # after a single epoch nothing has
 
 
 def test_deadline_holds_over_all_folds(pool: TrainerPool, base: TrialSpec) -> None:

@@ -11,7 +11,7 @@ from seedpod.config.setting import Setting, about
 from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text, TrackingUri
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
-from seedpod.objectives import DEFAULT, OBJECTIVES, Objective, objectives_of
+from seedpod.objectives import DEFAULT, OBJECTIVES, Direction, Objective, objectives_of
 from seedpod.trial import MOST_FOLDS
 
 SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, RESULT, FILES = (
@@ -23,9 +23,6 @@ SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, RESULT, FILES = (
     "Result",
     "Files",
 )
-
-# What settings and options wait for. Removing an `awaits=` below opens that setting, and nothing else is needed.
-_HEALTH = "the health of trained networks as part of the search"
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 HARMLESS = frozenset(
@@ -82,7 +79,8 @@ _DASHBOARDS = (
 _FINAL_MODELS = (Option("retrain"), Option("best"), Option("none", also=("false", "no", "off")))
 _EXPORTS = tuple(Option(name) for name in ("onnx", "savedmodel", "tflite"))
 _REPORTS = (Option("html"), Option("png"), Option("none", also=("false", "no", "off")))
-_MODES = (Option("simple"), Option("health", awaits=_HEALTH))
+_MODES = (Option("simple"), Option("health"))
+_SHARES = tuple(name for name, each in OBJECTIVES.items() if each.high == 1 and each.direction is Direction.MAXIMIZE)
 _OPTIMIZE_FOR = tuple(Option(name) for name in OBJECTIVES)
 _SAMPLERS = tuple(Option(name) for name in ("tpe", "random", "gp", "cmaes", "grid", "nsga2", "qmc"))
 _PRUNERS = tuple(Option(name) for name in ("hyperband", "asha", "median", "patient", "none"))
@@ -98,7 +96,15 @@ class OptimizationConfig:
     """
 
     dataset: str = field(default="digits", metadata=about(SEARCH, DatasetName(DATASETS), "the images to learn from"))
-    mode: str = field(default="simple", metadata=about(SEARCH, Choice(_MODES), "what a trial is judged by"))
+    mode: str = field(
+        default="simple",
+        metadata=about(
+            SEARCH, Choice(_MODES), "what a trial is judged by: its objective alone, or together with its health"
+        ),
+    )
+    health_weight: float = field(
+        default=0.3, metadata=about(SEARCH, Number(0, 1), "share of the health in what mode=health optimizes")
+    )
     trials: int = field(default=20, metadata=about(SEARCH, Whole(1, MAX_TRIALS, "trials"), "how many models to train"))
     optimize_for: str = field(
         default=DEFAULT,
@@ -338,6 +344,11 @@ class OptimizationConfig:
             raise ConfigError("\n".join(found))
 
     @property
+    def weight_of_health(self) -> float:
+        """See ``TrialResult.scores``."""
+        return self.health_weight if self.mode == "health" else 0.0
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """What trials are judged by, the first of them first."""
         return objectives_of(self.optimize_for.split(","))
@@ -381,6 +392,7 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
     if str(values.get("runpod_service_endpoint", "")).startswith("rpa_"):  # as RunPod's keys do; settings are saved
         origin = origins.get("runpod_service_endpoint", "")
         yield complaint("runpod_service_endpoint=...", origin, "this is an API key: is it swapped with RUNPOD_API_KEY?")
+    yield from _health_conflicts(values, origins)
     if "," in str(values.get("optimize_for", "")) and values.get("sampler") == "cmaes":
         origin = origins.get("sampler", "")
         yield complaint("sampler=cmaes", origin, "takes one objective; for several, tpe or nsga2.")
@@ -392,6 +404,19 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
             origins.get("dataset", ""),
             f"there is no such file. Check the path, or use one of {', '.join(DATASETS)}.",
         )
+
+
+def _health_conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:
+    names = values.get("optimize_for")
+    if values.get("mode") != "health" or not isinstance(names, str) or names in _SHARES:
+        return
+    yield complaint(
+        "mode=health",
+        origins.get("mode", ""),
+        f"weighs the health with one objective from 0 to 1, and "
+        f"{located(f'optimize_for={names}', origins.get('optimize_for', ''))} is none. Use one of "
+        f"{', '.join(_SHARES)}, or mode=simple, which reports the health beside every value.",
+    )
 
 
 def _lag_conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from seedpod.board import FinishedTrial, Snapshot
-from seedpod.events import FailureGroup, Plan, Summary
+from seedpod.events import Advice, FailureGroup, Plan, Summary
+from seedpod.health import HEALTHY
 from seedpod.objectives import DEFAULT
 from seedpod.progress import AggregatedProgress
 from seedpod.progress.aggregated import Costs
@@ -15,6 +16,7 @@ from seedpod.trial import ParamValue, Status
 
 MOST_IMPORTANCES = 5
 MOST_OF_FRONT = 12
+MOST_ADVICE = 3
 _NORMALIZATIONS = {"batch": "bn", "layer": "ln"}
 _OUTCOMES = {
     "done": "Done",
@@ -56,6 +58,10 @@ def _objective_lines(plan: Plan) -> Iterator[str]:
     if plan.config.optimize_for != DEFAULT:
         names = ", ".join(f"{each.label} ({each.better_is} is better)" for each in objectives)
         yield f"Optimizes {names}"
+    weight = plan.config.weight_of_health
+    if weight:
+        what = objectives[0].label
+        yield f"Optimizes {1 - weight:.0%} {what} and {weight:.0%} health; prunings go by {what} alone"
     measured = [each.label for each in objectives if each.measured]
     if measured and plan.config.reproducible:
         yield f"No seed repeats what is measured by the clock: {', '.join(measured)}"
@@ -84,9 +90,14 @@ def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
         on_front = any(other.spec.number == trial.spec.number for other in snapshot.front)
         standing = f"{'on the front' if on_front else '':<12}"
     return (
-        f"{number:>5}  {values_text(trial)}  {standing}  {result.epochs:>3}/{trial.spec.total_epochs} epochs "
+        f"{number:>5}  {values_text(trial)}  {_health_text(trial)}{standing}  "
+        f"{result.epochs:>3}/{trial.spec.total_epochs} epochs "
         f"{duration(result.seconds):>7}  {params_line(trial.spec.params)}"
     )
+
+
+def _health_text(trial: FinishedTrial) -> str:
+    return "" if trial.result.health is None else f"health {trial.result.health.overall:.2f}  "
 
 
 def final_plan_line(trial: FinishedTrial, mode: str) -> str:
@@ -215,12 +226,14 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     else:
         size = f"after {best.result.best_epoch} epochs, {best.result.parameters:,} parameters"
         lines += _front_lines(summary)
-        lines.append(("good", f"{_best_by(best)}: trial {best.spec.number}, {_named_values(best)} {size}"))
+        values = f"{_named_values(best)}{_together(plan, best)}"
+        lines.append(("good", f"{_best_by(best)}: trial {best.spec.number}, {values} {size}"))
         lines += [("", f"  {key:<16} {_shown(value)}") for key, value in best.spec.params.items()]
     if summary.importances:
         most = list(summary.importances.items())[:MOST_IMPORTANCES]
         for_what = f" for {best.spec.goals[0].label}" if best is not None and summary.front else ""
         lines.append(("", f"What mattered{for_what}: " + ", ".join(f"{name} {share:.0%}" for name, share in most)))
+    lines += [("", line) for each in summary.advice for line in advice_lines(each)]
     lines += [("bad", _failures_line(group)) for group in summary.failures]
     counts = ", ".join(f"{count} {status}" for status, count in summary.trials.items() if count) or "none ran"
     ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
@@ -231,6 +244,22 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     files = f"front.yaml, {files}" if summary.front else files
     lines.append(("", f"Results in {plan.folder}: {files}"))
     return lines
+
+
+def advice_lines(advice: Advice) -> Iterator[str]:
+    """What is ill with a trial's network and what may help; the components that are worst, at most MOST_ADVICE."""
+    whose = f"Health of trial {advice.trial.spec.number}, the {advice.which}: {advice.health.overall:.2f}"
+    yield whose if advice.lines else f"{whose}, {HEALTHY}"
+    yield from (f"  {line}" for line in advice.lines[:MOST_ADVICE])
+
+
+def _together(plan: Plan, best: FinishedTrial) -> str:
+    """The best trial's health, and what was optimized where that is both."""
+    if best.result.health is None:
+        return ""
+    (score, *_) = best.result.scores(plan.config.weight_of_health)
+    both = f", together {score:.4f}" if plan.config.weight_of_health else ""
+    return f", health {best.result.health.overall:.4f}{both}"
 
 
 def _best_by(best: FinishedTrial) -> str:

@@ -210,7 +210,7 @@ class Finisher:
 
 def best_recorded(folder: RunFolder, config: OptimizationConfig) -> FinishedTrial | None:
     """The best of the trials that have a record, by the search's own rule; None where none is complete."""
-    board = TrialBoard(config.trials, 0.0)
+    board = TrialBoard(config.trials, 0.0, config.weight_of_health)
     for _, trial in sorted(folder.read_trials().items()):
         board.restore(trial)
     return board.snapshot().best

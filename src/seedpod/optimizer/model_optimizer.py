@@ -105,7 +105,7 @@ class ModelOptimizer:
         self._clock = clock or SystemClock()
         self._make_backend = make_backend
         self._began = self._clock.now()
-        self._board = TrialBoard(config.trials, self._began)
+        self._board = TrialBoard(config.trials, self._began, config.weight_of_health)
         self._ending = Ending()
         self._price = price_of(config)
         self._study: SearchStudy | None = None  # once trials run
@@ -216,7 +216,8 @@ class ModelOptimizer:
         proposals: Proposals,
     ) -> None:
         """Go on where an earlier run of this folder ended: nothing of it runs twice, nothing of it is lost."""
-        told = {n: Ended(t.result.status, t.result.values, t.spec.params) for n, t in recorded.items()}
+        weight = self._config.weight_of_health
+        told = {n: Ended(t.result.status, t.result.scores(weight), t.spec.params) for n, t in recorded.items()}
         take_up_open(study, told, _is_alive)
         for number, ended in sorted(ended_trials(study).items()):
             if number in recorded:
@@ -234,7 +235,11 @@ class ModelOptimizer:
         now = self._clock.now()
         trial = FinishedTrial(spec_of(self._config, number, dict(ended.params), data), result, now, now)
         folder.write_trial(trial)
-        log.warning("trial %d has lost its record; what the study knows of it was written again", number)
+        log.warning(
+            "trial %d has lost its record; what the study knows of it was written again%s",
+            number,
+            ", its value being that of the objective and the health together" if self._config.weight_of_health else "",
+        )
         return trial
 
     def _search(

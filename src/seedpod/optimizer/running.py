@@ -9,9 +9,11 @@ from functools import partial
 from seedpod.board import TrialBoard
 from seedpod.clock import Clock
 from seedpod.errors import (
+    Cause,
     ContractMismatch,
     EndpointRefused,
     EndpointUnreachable,
+    TrainingError,
     TrialCancelled,
     TrialError,
     TrialPruned,
@@ -149,7 +151,7 @@ class TrialRunner:
             raise error
         if result.status is Status.PRUNED:
             raise TrialPruned("" if result.error is None else result.error.message)
-        return result.values
+        return result.scores(self._config.weight_of_health)
 
     def _judged(self, spec: TrialSpec, judge: Judge) -> TrialResult:
         """Run a trial and judge each of its epochs, those too of which its end alone tells."""
@@ -159,7 +161,7 @@ class TrialRunner:
             with _still_billed(error.run, error.backend):
                 judge.heard(error.values)
             raise
-        _check(result, spec)
+        _check(result, spec, health=self._config.weight_of_health > 0)
         with _still_billed(result.run, result.backend):
             judge.heard(spec.curve(result.history))
         return result
@@ -179,8 +181,10 @@ class TrialRunner:
             judge.heard(progress.values, progress.attempt)
 
 
-def _check(result: TrialResult, spec: TrialSpec) -> None:
-    """Raises TrialError where a result is another trial's, or a value of it is none of its objective's."""
+def _check(result: TrialResult, spec: TrialSpec, *, health: bool) -> None:
+    """Raises TrialError where a result is another trial's, a value of it is none of its objective's, or it lacks the
+    health that is asked for.
+    """
     if result.number != spec.number:
         error = ContractMismatch(
             f"the backend answered for trial {result.number} where trial {spec.number} was asked. Redeploy the worker "
@@ -191,6 +195,8 @@ def _check(result: TrialResult, spec: TrialSpec) -> None:
     if result.status is Status.COMPLETE:
         try:
             checked_values(spec, result)
+            if health and result.health is None:
+                raise TrainingError("the trial answered no health, by which mode=health judges.", cause=Cause.BAD_VALUE)
         except TrialError as refused:
             refused.run = dict(result.run)
             raise

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from seedpod.board import FinishedTrial, TrialBoard
 from seedpod.errors import SeedpodError
 from seedpod.events import FailureGroup, group_failures
@@ -78,7 +80,7 @@ def gather(folder: RunFolder) -> Facts:
     except OSError as error:
         raise SeedpodError(f"{folder.path} is no run's folder: {folder.config_file.name} cannot be read.") from error
     trials = [trial for _, trial in sorted(folder.read_trials().items())]
-    board = TrialBoard(len(trials), 0.0)
+    board = TrialBoard(len(trials), 0.0, _weight_of_health(settings))
     for trial in trials:
         board.restore(trial)
     try:
@@ -95,6 +97,12 @@ def gather(folder: RunFolder) -> Facts:
         final=final,
         failures=group_failures(board.failures()),
     )
+
+
+def _weight_of_health(settings: str) -> float:
+    """What a health weighed in the search, as ``OptimizationConfig.weight_of_health`` has it; its data may be gone."""
+    known = yaml.safe_load(settings)
+    return float(known["health_weight"]) if known.get("mode") == "health" else 0.0
 
 
 def _summary(path: Path) -> Mapping[str, Any] | None:

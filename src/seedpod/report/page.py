@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seedpod.board import FinishedTrial
+from seedpod.health import COMPONENTS, HEALTHY, advice
 from seedpod.report.charts import BRIGHT, busy_share, pauses
 from seedpod.report.facts import Facts
 from seedpod.trial import Status
@@ -65,6 +66,7 @@ def render(facts: Facts, charts: Charts, repeat: Repeat) -> str:
             "The value over each hyperparameter; the stronger the colour, the later the trial.",
         ),
         _chart(charts, "parallel", "Together", "A line is a trial; the stronger its colour, the higher its value."),
+        _health(facts),
         _saved(facts),
         _timeline(facts, charts),
         _costs(facts),
@@ -99,6 +101,29 @@ def _chart(charts: Charts, name: str, title: str, note: str) -> str:
     if name not in charts.figures:
         return ""
     return _section(title, f'<div class="scroll"><div class="chart" data-figure="{name}"></div></div>', note)
+
+
+def _health(facts: Facts) -> str:
+    """The best trial's health by component and by layer, and advice."""
+    health = None if facts.best is None else facts.best.result.health
+    if facts.best is None or health is None:
+        return ""
+    parts = [[name, f"{value:.2f}", COMPONENTS[name]] for name, value in health.components.items()]
+    layers = [
+        [
+            layer.name,
+            *([f"{layer.units}", f"{layer.dead}", f"{layer.saturated}"] if layer.units else ["", "", ""]),
+            *("not finite" if norm is None else f"{norm:.2g}" for norm in (layer.gradient, layer.update)),
+        ]
+        for layer in health.layers
+    ]
+    said = "; ".join(advice(health, facts.best.spec.params)) or HEALTHY
+    note = f"Of trial {facts.best.spec.number}, the best: {health.overall:.2f} of 1. {said[0].upper()}{said[1:]}."
+    tables = [
+        _table(["component", "value", "what it is"], parts),
+        _table(["layer", "units", "dead", "saturated", "gradient", "step / weights"], layers),
+    ]
+    return _section("Health", f'<div class="beside">{"".join(tables)}</div>', note)
 
 
 def _tile(name: str, value: str, more: str = "", kind: str = "") -> str:

@@ -101,6 +101,7 @@ class EventLog(RunLog):
             "status": str(result.status),
             "value": result.value,
             "values": list(result.values),
+            "health": None if result.health is None else result.health.overall,
             "epochs": result.epochs,
             "seconds": result.seconds,
             "cost": result.cost,

@@ -8,6 +8,7 @@ from typing import Any
 from seedpod.board import FinishedTrial
 from seedpod.errors import Cause, TrialError
 from seedpod.events import Summary
+from seedpod.health import Health
 from seedpod.trial import Status, TrialFailure, TrialResult, TrialSpec, finite
 
 SCHEMA = 2
@@ -52,6 +53,7 @@ def trial_record(finished: FinishedTrial) -> dict[str, Any]:
         "attempts": result.attempts,
         "run": dict(result.run),
         "error": None if result.error is None else asdict(result.error),
+        "health": None if result.health is None else result.health.to_plain(),
         "times": {
             "started_at": _iso(finished.started_at),
             "ended_at": _iso(finished.ended_at),
@@ -71,7 +73,7 @@ def read_trial(record: Mapping[str, Any]) -> FinishedTrial:
     try:
         names = {field.name for field in fields(TrialSpec)}
         spec = TrialSpec(**{name: record[name] for name in names} | {"objectives": tuple(record["objectives"])})
-        error = record["error"]
+        error, health = record["error"], record["health"]
         result = TrialResult(
             **{field.name: record[field.name] for field in fields(TrialResult) if field.name in record}
             | {
@@ -82,6 +84,7 @@ def read_trial(record: Mapping[str, Any]) -> FinishedTrial:
                 "error": None
                 if error is None
                 else TrialFailure(Cause(error["cause"]), error["message"], error["detail"]),
+                "health": None if health is None else Health.from_plain(health),
             }
         )
         times = record["times"]
@@ -97,6 +100,7 @@ def best_record(best: FinishedTrial) -> dict[str, Any]:
         **_values(best),
         "epochs": best.result.best_epoch,
         "parameters": best.result.parameters,
+        "health": None if best.result.health is None else best.result.health.overall,
         "seed": best.spec.seed,
         "params": dict(best.spec.params),
     }
@@ -119,6 +123,15 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "front": [best_record(trial) for trial in summary.front],
         "importances": dict(summary.importances),
         "failures": [asdict(group) for group in summary.failures],
+        "advice": [
+            {
+                "trial": each.trial.spec.number,
+                "which": each.which,
+                "health": each.health.overall,
+                "lines": list(each.lines),
+            }
+            for each in summary.advice
+        ],
         "times": {
             "started_at": _iso(summary.started_at),
             "ended_at": _iso(summary.ended_at),

@@ -49,6 +49,11 @@ class Examiner:
         """Since the trial began."""
         return time.monotonic() - self._started
 
+    @property
+    def fold_history(self) -> list[dict[str, float]]:
+        """What was measured after each epoch of the fold that runs, or has ended last."""
+        return self._folds[-1].history
+
     def begin_fold(self) -> None:
         """The next fold starts."""
         self._folds.append(_Fold(self._guide))

@@ -12,11 +12,14 @@ import keras
 import numpy as np
 
 from seedpod.errors import Cause, DatasetError, TrainingError
+from seedpod.health import Health, mean_health
 from seedpod.training.augmentation import augment
 from seedpod.training.datasets import Dataset, attach, folds, split
 from seedpod.training.examiner import Examiner, seed_of
+from seedpod.training.health import health_of
 from seedpod.training.model_builder import build_model, compile_model
 from seedpod.training.network import Course, read_course, read_network
+from seedpod.training.probe import StepWatch, look, probe_rows
 from seedpod.training.scoring import score
 from seedpod.training.sizing import check_parameters, check_size, count_parameters, latency, megabytes
 from seedpod.training.tasks import EvaluateTask, ExportTask, FinalTask, PredictTask, Task
@@ -81,26 +84,37 @@ class Trainer:
 
     def _train(self, spec: TrialSpec, dataset: Dataset, report: Report, check: Callable[[], None]) -> TrialResult:
         examiner = Examiner(spec, report, check, patient=read_course(spec.params).schedule != "constant")
+        found: list[Health] = []
+        looking = 0.0
         for fold, (train, validation) in enumerate(_folds(spec, dataset)):
             if fold:
                 _forget()
             examiner.begin_fold()
+            steps = StepWatch()
             model = fit_model(
                 spec,
                 dataset,
                 train,
-                [_Watch(examiner, dataset, validation)],
+                [steps, _Watch(examiner, dataset, validation)],
                 seed=seed_of(spec, fold),
                 device=str(self._environment["device"]),
             )
             if examiner.hopeless:
                 break
-        seconds = examiner.seconds
+            began = examiner.seconds
+            layers = look(model, *_probe(spec, dataset, validation), steps.ratios)
+            found.append(health_of(layers, examiner.fold_history, len(dataset.info.class_names)))
+            looking += examiner.seconds - began
+        seconds = examiner.seconds - looking
         known = {"training_time": seconds, "model_size": megabytes(model)}
         if "inference_latency" in spec.objectives and not examiner.hopeless:
             known["inference_latency"] = latency(model, dataset.x_train[:1], examiner.between_batches)
         return examiner.result(
-            known, parameters=count_parameters(model), environment=self._environment, seconds=seconds
+            known,
+            health=None if examiner.hopeless else mean_health(found),
+            parameters=count_parameters(model),
+            environment=self._environment,
+            seconds=seconds,
         )
 
 
@@ -252,6 +266,12 @@ def _folds(spec: TrialSpec, dataset: Dataset) -> list[tuple[np.ndarray, np.ndarr
         return folds(dataset.y_train, spec.cv_folds, spec.split_seed)
     except DatasetError as error:
         raise TrainingError(str(error), cause=Cause.DATA) from error
+
+
+def _probe(spec: TrialSpec, dataset: Dataset, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The validation images, (n, h, w, c), and labels, (n,), by which a network's health is examined."""
+    rows = probe_rows(validation, spec.split_seed)
+    return dataset.x_train[rows], dataset.y_train[rows]
 
 
 @contextmanager
