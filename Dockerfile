@@ -23,7 +23,7 @@ RUN case "$DEVICE" in gpu|cpu) ;; *) echo "DEVICE=$DEVICE: must be gpu or cpu" >
     && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -r "requirements-$DEVICE.txt"
 
 COPY src/seedpod/__init__.py src/seedpod/errors.py src/seedpod/clock.py src/seedpod/guarded.py \
-    src/seedpod/hyperparameters.py src/seedpod/objectives.py src/seedpod/trial.py seedpod/
+    src/seedpod/health.py src/seedpod/hyperparameters.py src/seedpod/objectives.py src/seedpod/trial.py seedpod/
 COPY src/seedpod/training/ seedpod/training/
 COPY runpod_service/handler.py ./
 RUN python -m compileall -q seedpod handler.py
