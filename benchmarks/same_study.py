@@ -121,7 +121,8 @@ def main() -> int:
             table = runs.table(name)
             digest = hashlib.sha256(table.encode()).hexdigest()
             rows.append({"run": name, "seconds": time.monotonic() - began, "sha256": digest})
-            counts = f"{len(table.splitlines())} | {table.count('"pruned"')}"
+            pruned = table.count('"pruned"')
+            counts = f"{len(table.splitlines())} | {pruned}"
             print(f"| {name} | {rows[-1]['seconds']:.0f} | {counts} | {digest[:16]} |", flush=True)
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
