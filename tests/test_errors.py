@@ -13,6 +13,7 @@ TREE = {
     "SeedpodError": "Exception",
     "ConfigError": "SeedpodError",
     "DatasetError": "ConfigError",
+    "FinalModelError": "SeedpodError",
     "TrialError": "SeedpodError",
     "TrainingError": "TrialError",
     "BackendError": "TrialError",

@@ -250,6 +250,7 @@ def test_interrupted_training_is_told_and_repeatable(tmp_path: Path, digits_cach
     assert eventually(lambda: not list(folder.glob(".unfinished*")))
 
 
+@pytest.mark.slow
 def test_test_labels_change_no_trial_and_no_choice(tmp_path: Path, digits_cache: Path) -> None:
     """With the test labels permuted every trial, the best and the final training are the same; the test is not."""
     cache = digits_cache / "datasets" / "digits"

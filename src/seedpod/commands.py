@@ -59,13 +59,14 @@ def serve_endpoint(words: Sequence[str], cache_dir: Path, show: Show) -> None:
         port=options["port"],
         environment={"SEEDPOD_CACHE_DIR": str(cache_dir.absolute())},
     )
+    ends = {signal.SIGINT, signal.SIGTERM}
     with endpoint:
+        # Only now, for the processes above would inherit it; and before anybody knows that there is something to end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)
         show(f"endpoint {endpoint.endpoint_id} with {options['workers']} workers, until Ctrl-C")
         show(f"  runpod_service_endpoint={endpoint.url}/{endpoint.endpoint_id}")
         show(f"  RUNPOD_API_KEY={endpoint.key}")
         show(f"  logs of the workers: {endpoint.logs}")
-        ends = {signal.SIGINT, signal.SIGTERM}
-        signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # only now: the processes above would inherit it
         signal.sigwait(ends)
 
 

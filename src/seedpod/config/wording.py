@@ -35,11 +35,25 @@ def nearest(text: str, known: Iterable[str]) -> str | None:
     """The known word that ``text`` is most like, or the only one that it is a part of: seed is random_seed."""
     by_case = {word.casefold(): word for word in known}
     typed = text.strip().casefold().replace("-", "_")
-    found = get_close_matches(typed, by_case, n=1)
+    close = get_close_matches(typed, by_case, n=8)
+    found = sorted(close, key=lambda word: _slips(typed, word))  # of equally near ones, difflib's order
     if not found:
         holders = [word for word in by_case if f"_{typed}_" in f"_{word}_"]
         found = holders if len(holders) == 1 else []
     return by_case[found[0]] if found else None
+
+
+def _slips(typed: str, word: str) -> int:
+    """Characters replaced, left out, put in, or swapped with their neighbour (optimal string alignment distance)."""
+    before: list[int] = []
+    row = list(range(len(word) + 1))
+    for i, a in enumerate(typed, 1):
+        before, last, row = row, before, [i]
+        for j, b in enumerate(word, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b)))
+            if i > 1 and j > 1 and a == word[j - 2] and b == typed[i - 2]:
+                row[j] = min(row[j], last[j - 2] + 1)
+    return row[-1]
 
 
 def did_you_mean(text: str, known: Iterable[str], *, otherwise: str = "") -> str:
