@@ -79,7 +79,9 @@ def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
     if result.status is Status.PRUNED and result.error is None:
         last = trial.spec.curve(result.history)[-1] if result.history else None
         value = "" if last is None else f"{trial.spec.goals[0].show(last)}  "
-        return f"{number:>5}  {value}pruned{'':>8}  {result.epochs:>3}/{trial.spec.total_epochs} epochs"
+        # Below the standing of complete trials, whose health stands before it where there is one.
+        blank = "" if snapshot.best is None else " " * len(_health_text(snapshot.best))
+        return f"{number:>5}  {value}{blank}pruned{'':>8}  {result.epochs:>3}/{trial.spec.total_epochs} epochs"
     if result.status is not Status.COMPLETE or result.value is None:
         why = f"{result.error.cause}: {one_line(result.error.message)}" if result.error else ""
         return f"{number:>5}  {result.status}  {why}".rstrip()
