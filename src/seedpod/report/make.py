@@ -66,7 +66,7 @@ def _charts(facts: Facts, study: Any, say: Say) -> Charts:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        say(f"the report has no charts without Plotly: {_HOW}")
+        say("the report has no charts without Plotly: pip install plotly")
         return Charts({}, "")
     drawn = {"curves": learning_curves(facts), "best_curve": best_curve(facts), "timeline": timeline(facts)}
     figures = {name: figure for name, figure in drawn.items() if figure is not None}
