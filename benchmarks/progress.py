@@ -31,7 +31,7 @@ PARAMS = {"conv_blocks": 2, "kernel_size": 3, "filters_0": 16, "filters_1": 32}
 
 def spec(number: int) -> TrialSpec:
     """A trial of the size that real ones have."""
-    return TrialSpec(number, "digits", "f" * 16, PARAMS, number, 42, "val_accuracy", 10**9, 1, 0.2, 10**7, 0.0)
+    return TrialSpec(number, "digits", "f" * 16, PARAMS, number, 42, ("val_accuracy",), 10**9, 1, 0.2, 10**7, 0.0)
 
 
 def told(number: int, epoch: int) -> TrialProgress:
