@@ -10,18 +10,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from seedpod.errors import ConfigError
 from seedpod.search.lease import Watch
+from seedpod.search.sampler import LaggedSampler
 from seedpod.search.storage import close_storage, open_storage
 from seedpod.search.study import open_study
-from studies import table
+from studies import half_suggest, proposed, study_of, table
 
 pytestmark = pytest.mark.processes
 
@@ -194,6 +197,54 @@ def test_killed_optimizer_of_a_shared_study_goes_on(tmp_path: Path, digits_cache
 def on_machine(host: str, seconds: float) -> dict[str, Any]:
     """The environment of an optimizer on a machine of that name, with a lease of 3 s and trials of so many seconds."""
     return {"STAND_IN_HOST": host, "STAND_IN_SECONDS": seconds}
+
+
+class HalfRead(InMemoryStorage):
+    """A storage whose next read takes hyperparameters, lets ``between`` happen, and takes the rest of a trial.
+
+    So SQLAlchemy reads from any database; which it reads first is decided by addresses in memory.
+    """
+
+    between: Callable[[], object] | None = None
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,  # noqa: ARG002, FBT001, FBT002 - Optuna's signature
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        before = super().get_all_trials(study_id, deepcopy=True, states=states)
+        between, self.between = self.between, None
+        if between is None:
+            return before
+        between()
+        after = super().get_all_trials(study_id, deepcopy=True, states=states)
+        for trial, early in zip(after, before, strict=True):
+            trial.params, trial.distributions = early.params, early.distributions
+        return after
+
+
+def test_half_read_trial_is_not_taken_for_whole() -> None:
+    """A trial that another optimizer finishes suggesting while the storage is read is seen with all it tries."""
+    seen: list[dict[str, Any]] = []
+
+    class Seeing(optuna.samplers.RandomSampler):
+        def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:  # noqa: ARG002
+            seen.extend(other.params for other in study.get_trials(deepcopy=False))
+
+    storage = HalfRead()
+    theirs, ours = study_of(storage), study_of(storage)
+    sampler = LaggedSampler(Seeing, 1, 8, look=0.01)
+    first, second = theirs.ask(), ours.ask()
+    half_suggest(first)
+    half = dict(first.params)
+    theirs.sampler = LaggedSampler(Seeing, 1, 8, look=0.01)
+    of_ours = ours.get_trials()[second.number]
+    storage.between = lambda: proposed(first)
+    sampler.before_trial(ours, of_ours)
+    assert storage.between is None
+    assert 0 < len(half) < len(first.params)
+    assert seen == [first.params]
 
 
 def events(run: Path, event: str) -> list[dict[str, Any]]:

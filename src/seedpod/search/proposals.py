@@ -124,18 +124,20 @@ class Proposals:
 
     def _known(self, trial: Trial) -> set[str]:
         """What the trials before this one try; without a lag, whatever any other one tries."""
+        lagged = isinstance(trial.study.sampler, LaggedSampler)
         with self._taken.locked() as taken:
             keys = dict(taken.keys)
         if any(number not in keys for number in range(trial.number)):  # of an earlier run, or another optimizer's
+            # One that another optimizer has now may be half suggested, but for those that the sampler has waited for.
             found = {
                 other.number: _key(self.space.complete(other.params))
                 for other in trial.study.get_trials(deepcopy=False)
-                if other.number not in keys and other.number != trial.number and other.params
+                if other.number not in keys
+                and (other.state.is_finished() or (lagged and other.number < trial.number and other.params))
             }
             keys |= found
             with self._taken.locked() as taken:
                 taken.keys |= found
-        lagged = isinstance(trial.study.sampler, LaggedSampler)
         return {key for number, key in keys.items() if number < trial.number or not (lagged or number == trial.number)}
 
 

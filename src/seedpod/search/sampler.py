@@ -32,7 +32,9 @@ MakeSampler = Callable[[int], BaseSampler]
 """Seed -> a fresh sampler."""
 
 DETERMINED = "seedpod:determined"
-"""User attribute of a trial whose hyperparameters are all suggested; how other optimizers of the study learn of it."""
+"""User attribute of a trial whose hyperparameters are all suggested: how many they are, for other optimizers of the
+study. A database reads hyperparameters and attributes one after the other, and what is written in between is in the
+latter alone: so the attribute by itself does not say that the hyperparameters beside it are all there."""
 
 
 def make_sampler(name: str, seed: int, startup_trials: int, lag: int | None, look: float | None = None) -> BaseSampler:
@@ -200,7 +202,7 @@ class LaggedSampler(BaseSampler):
         """To be told once all of a trial's hyperparameters are suggested: the trials after it may use them."""
         shown = _running(trial.number, trial.params, trial.distributions)
         if self._look is not None:
-            trial.set_user_attr(DETERMINED, True)
+            trial.set_user_attr(DETERMINED, len(shown.params))
         with self._history.locked() as history:
             history.determined[trial.number] = shown
 
@@ -303,7 +305,7 @@ class LaggedSampler(BaseSampler):
             for trial in stored:
                 if trial.state.is_finished():
                     history.ended.setdefault(trial.number, as_it_counts(trial))
-                elif trial.user_attrs.get(DETERMINED):
+                elif trial.user_attrs.get(DETERMINED) == len(trial.params):
                     history.determined.setdefault(
                         trial.number, _running(trial.number, trial.params, trial.distributions)
                     )

@@ -240,7 +240,6 @@ def optimize(
     """
     study.places = Places(jobs)
     study.until = time.monotonic() + timeout if timeout else float("inf")
-    study.until = time.monotonic() + timeout if timeout else float("inf")
     watched = _Watched(objective, stopping, failed, study.places)
     study.around = watched.ask
     try:
