@@ -1,6 +1,5 @@
-"""The study: what fails alone, what ends the search, what others can read, what mattered."""
+"""The study: what fails alone, what ends the search, what others can read."""
 
-import math
 import subprocess
 import sys
 import threading
@@ -26,7 +25,6 @@ from seedpod.search.study import (
     about_to_end,
     agree,
     ended_trials,
-    importances,
     left_to_run,
     open_study,
     optimize,
@@ -311,35 +309,6 @@ def with_values(study: SearchStudy, values: list[float | None]) -> SearchStudy:
 
     run(study, objective, trials=len(values))
     return study
-
-
-@pytest.mark.parametrize("values", [[], [0.5], [0.5, None, None], [None], [0.5] * 6, [0.0, 0.0, None]])
-def test_importances_need_values_that_differ(study: SearchStudy, values: list[float | None]) -> None:
-    """With fewer than two complete trials, or one value for all, nothing is said to matter."""
-    assert importances(with_values(study, values)) == {}
-
-
-@pytest.mark.parametrize("values", [[0.1, 0.9], [0.1, None, 0.9, 0.5], [n / 20 for n in range(20)]])
-def test_importances_are_shares_of_one(study: SearchStudy, values: list[float | None]) -> None:
-    """Importances are finite shares that sum to 1, the largest first, and the same whenever they are asked."""
-    found = importances(with_values(study, values))
-    assert set(found) == {"x", "y"}
-    assert math.isclose(sum(found.values()), 1)
-    assert list(found.values()) == sorted(found.values(), reverse=True)
-    assert importances(study) == found
-
-
-def test_importances_find_what_matters(study: SearchStudy) -> None:
-    """The one parameter that decides the value comes first, a conditional one that does not comes after it."""
-
-    def objective(trial: Trial) -> float:
-        value = trial.suggest_float("decides", 0, 1)
-        for layer in range(trial.suggest_int("layers", 1, 3)):
-            trial.suggest_int(f"filters_{layer}", 8, 64, step=8)
-        return value
-
-    run(study, objective, trials=30)
-    assert next(iter(importances(study))) == "decides"
 
 
 def test_optuna_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from seedpod.config import OptimizationConfig
 from seedpod.errors import FinalModelError, SeedpodError, TrialCancelled, TrialError
 from seedpod.events import Observer
 from seedpod.guarded import Guarded
+from seedpod.report.apart import write_report_apart
 from seedpod.results.model_card import FINAL_SCHEMA
 from seedpod.results.run_folder import UNFINISHED, RunFolder
 from seedpod.training.datasets import prepare
@@ -138,10 +139,8 @@ class Finisher:
         """Write the report; whatever goes wrong with it costs the report alone."""
         if self._config.report == "none":
             return
-        from seedpod.report.make import write_report  # which imports Optuna's plots
-
         try:
-            self._observer.reported(write_report(folder, self._config, log.warning))
+            self._observer.reported(write_report_apart(folder, self._config, log.warning))
         except Exception as error:  # noqa: BLE001 - a thousand lines of plots, and none is worth a search
             log.warning(
                 "no report could be written (%s: %s); `python optimizer.py report run=%s` tries again",

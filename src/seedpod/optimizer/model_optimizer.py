@@ -27,6 +27,7 @@ from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.enqueued import read_enqueued
+from seedpod.search.importances import PATIENCE, importances
 from seedpod.search.lease import LeaseRules
 from seedpod.search.proposals import Proposals
 from seedpod.search.pruner import make_pruner
@@ -41,7 +42,6 @@ from seedpod.search.study import (
     agree,
     close_study,
     ended_trials,
-    importances,
     left_to_run,
     open_study,
     optimize,
@@ -53,6 +53,7 @@ from seedpod.trial import Status, TrialBackend, TrialFailure, TrialResult
 
 log = logging.getLogger(__name__)
 
+_STOPPED_PATIENCE = 2.5  # seconds for importances; who stops a search waits for little
 _LOOK = 1.0  # seconds between looks at what other optimizers of a shared study have done
 _OWNER = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -339,7 +340,7 @@ class ModelOptimizer:
             outcome,
             snapshot,
             failures=self._board.failures(),
-            importances=importances(study),
+            importances=importances(study, patience=_STOPPED_PATIENCE if self.stopped else PATIENCE),
             ended_at=self._clock.now(),
         )
 

@@ -5,7 +5,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from seedpod.errors import SeedpodError
+from seedpod.search.importances import weigh, weighable
 from seedpod.search.storage import close_storage, open_storage
-from seedpod.search.study import importances
 
 log = logging.getLogger(__name__)
 
@@ -93,15 +93,14 @@ def _drawn(visualization: Any, study: Study, value_name: str) -> Iterator[tuple[
     if len(complete) < _LEAST:
         return
     single = len(study.directions) == 1
-    target = None if single else _first_value
     shared = _shared(complete)
-    order = [name for name in (importances(study) if single else {}) if name in shared]
-    axes = [*order, *sorted(shared - set(order))][:_MOST_AXES]
-    slices = [*(importances(study) if single else {}), *axes]
-    named = {"target": target, "target_name": value_name}
+    shares = weigh(weighable(study))
+    axes = [*(name for name in shares if name in shared), *sorted(shared - set(shares))][:_MOST_AXES]
+    slices = [*shares, *axes]
+    named = {"target": None if single else _first_value, "target_name": value_name}
     wanted: list[tuple[str, Callable[[], Any]]] = [
         ("history", lambda: visualization.plot_optimization_history(study, **named)),
-        ("importances", lambda: visualization.plot_param_importances(study, params=axes, **named)),
+        *([("importances", lambda: _importances(visualization, study, shares, named))] if shares else []),
         ("parallel", lambda: visualization.plot_parallel_coordinate(study, params=axes, **named)),
         ("slices", lambda: visualization.plot_slice(study, params=list(dict.fromkeys(slices))[:_MOST_AXES], **named)),
     ]
@@ -115,6 +114,16 @@ def _drawn(visualization: Any, study: Study, value_name: str) -> Iterator[tuple[
                 yield name, draw()
         except (ValueError, RuntimeError) as error:  # too few trials, or all of one value
             log.debug("no plot %s: %s", name, error)
+
+
+def _importances(visualization: Any, study: Study, shares: Mapping[str, float], named: Mapping[str, Any]) -> Any:
+    """Optuna's plot of the very shares that the summary has."""
+
+    class Known(optuna.importance.BaseImportanceEvaluator):
+        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+            return dict(shares)
+
+    return visualization.plot_param_importances(study, evaluator=Known(), **named)
 
 
 def _shared(trials: Sequence[FrozenTrial]) -> set[str]:

@@ -1,10 +1,8 @@
-"""The study: how it is opened, run, taken up again, and what it has learned."""
+"""The study: how it is opened, run, and taken up again."""
 
 import json
-import logging
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +34,6 @@ __all__ = [
     "agree",
     "close_study",
     "ended_trials",
-    "importances",
     "left_to_run",
     "open_study",
     "optimize",
@@ -45,13 +42,9 @@ __all__ = [
     "take_up_open",
 ]
 
-log = logging.getLogger(__name__)
-
 AGREED = "seedpod:agreed"
 """User attribute of a study: what every run of it must have in common."""
 
-MOST_IMPORTANCE_TRIALS = 2
-"""Complete trials below which importances say nothing."""
 _UNOWNED = 60.0  # seconds after which a taken trial without an owner has lost it
 
 
@@ -360,28 +353,6 @@ def stop_waiting(study: SearchStudy) -> None:
     study.places.stop()
     if isinstance(study.sampler, LaggedSampler):
         study.sampler.stop()
-
-
-def importances(study: Study, *, so_far: bool = False) -> dict[str, float]:
-    """How much each hyperparameter decided the value of the first objective, largest first; shares of 1.
-
-    Empty where too few trials are complete, or they all have the same value.
-
-    Args:
-        study: From ``open_study``.
-        so_far: Whether the search goes on, so that nothing needs to be said where they cannot be known yet.
-    """
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < MOST_IMPORTANCE_TRIALS or len({trial.values[0] for trial in complete}) == 1:
-        return {}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that few trials say little; the summary says how many
-            found = optuna.importance.get_param_importances(study, target=lambda trial: trial.values[0])
-    except (ValueError, RuntimeError) as error:
-        log.log(logging.DEBUG if so_far else logging.WARNING, "importances are not known: %s", error)
-        return {}
-    return {name: float(share) for name, share in found.items()}
 
 
 _STATES = {

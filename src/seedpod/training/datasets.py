@@ -16,10 +16,7 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,9 +28,9 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 
-import seedpod
 from seedpod.errors import Cause, DatasetError, TrainingError
 from seedpod.training import sources
+from seedpod.training.helper import how_it_ended, last_lines, run_module
 from seedpod.training.sources import Array, Source
 from seedpod.trial import canonical_json
 
@@ -47,7 +44,6 @@ _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 _TEST_SHARE = 0.2
 _TEST_SEED = 0  # the same test images for every search, whatever its random_seed
 _REFUSED = 2  # the helper's exit code when its output is a sentence for the user
-_LAST_LINES = 6
 
 _log = logging.getLogger(__name__)
 
@@ -295,29 +291,13 @@ def _validation_counts(counts: npt.NDArray[Any], share: float) -> npt.NDArray[np
 
 
 def _run_helper(dataset: str, cache_dir: Path) -> None:
-    """Run this module as a process that finds the same package."""
-    package = str(Path(seedpod.__file__).parents[1])
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    # -P: no module of the user's working folder stands in for one of ours.
-    command = [sys.executable, "-P", "-m", "seedpod.training.datasets", dataset, str(cache_dir)]
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    """Run this module as a process."""
+    done = run_module("seedpod.training.datasets", dataset, str(cache_dir))
     if done.returncode == _REFUSED and done.stdout.strip():
         raise DatasetError(done.stdout.strip())
     if done.returncode:
-        code = done.returncode
-        how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        last = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
-        what = f"dataset={dataset}: the process that prepares it ended with {how}"
-        raise DatasetError(f"{what}; look at its last lines, {sources.OFFLINE}:\n{last}")
+        what = f"dataset={dataset}: the process that prepares it ended with {how_it_ended(done)}"
+        raise DatasetError(f"{what}; look at its last lines, {sources.OFFLINE}:\n{last_lines(done)}")
 
 
 def _build(source: Source, cache_dir: Path) -> DatasetInfo:

@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
-import seedpod
 from seedpod.errors import Cause, TrainingError, TrialCancelled
 from seedpod.guarded import Guarded
 from seedpod.training.child import NeverStarted, PoolLimits, TrainerProcess
+from seedpod.training.helper import finding_us
 from seedpod.training.runtime import configure_environment, usable_cores
 from seedpod.training.tasks import Task
 from seedpod.trial import Report, TrialResult, TrialSpec, Wire
@@ -106,7 +106,7 @@ class TrainerPool:
         self._limits = limits or PoolLimits()
         schedulers = max(1, usable_cores() // processes)
         self._command = [sys.executable, "-m", "seedpod.training.process", trainer, str(cache_dir), str(schedulers)]
-        self._environment = _process_environment(environment)
+        self._environment = configure_environment(finding_us(os.environ if environment is None else environment))
         self._devices = tuple(devices)
         self._state = Guarded(_State())
         self._keeper = threading.Thread(target=self._keep, daemon=True, name="trainer-keeper")
@@ -296,11 +296,3 @@ class TrainerPool:
         process.listen()
         if closed:
             process.kill()
-
-
-def _process_environment(environment: Mapping[str, str] | None) -> dict[str, str]:
-    """The processes' environment: threads fixed, this very seedpod importable."""
-    given = dict(os.environ if environment is None else environment)
-    source = str(Path(seedpod.__file__).parents[1])
-    paths = [source, *[p for p in given.get("PYTHONPATH", "").split(os.pathsep) if p]]
-    return configure_environment({**given, "PYTHONPATH": os.pathsep.join(paths)})

@@ -116,16 +116,14 @@ class WebDashboard(Observer):
 
     def _weigh(self, state: PageState, server: "Server") -> None:
         """Compute what mattered: while somebody looks, after new trials, and for a small share of the time."""
-        known, pause, first = 0, _LOOK, True
+        known, pause = 0, _LOOK
         while not self._over.wait_for(lambda over: over[0] or None, pause):
             pause, ended = _LOOK, state.ended
             if ended == known or not server.watched:
                 continue
-            known, began = ended, time.thread_time()  # a busy machine makes it no costlier
+            known, began = ended, time.monotonic()
             try:
                 state.weighed(self._importances())
             except Exception:
                 log.debug("importances are not known", exc_info=True)  # the next look may be luckier
-            if not first:  # that one has also imported what it needs
-                pause = max(_LOOK, _SHARE * (time.thread_time() - began))
-            first = False
+            pause = max(_LOOK, _SHARE * (time.monotonic() - began))

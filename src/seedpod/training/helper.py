@@ -1,0 +1,57 @@
+"""Short-lived processes of our own, for what needs heavy libraries for a moment: they leave no memory behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import seedpod
+
+_LAST_LINES = 6
+
+
+def run_module(
+    module: str, *arguments: str, question: str = "", patience: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a module of this very seedpod as a process, to its end. The terminal's Ctrl-C ends it, too.
+
+    Args:
+        module: Its name, as after ``python -m``.
+        arguments: Of the command line.
+        question: What it reads from standard input.
+        patience: Seconds after which it is killed; None waits for ever.
+
+    Raises:
+        subprocess.TimeoutExpired: It was killed.
+        OSError: There is no process to be had.
+    """
+    return subprocess.run(
+        # -P: no module of the user's working folder stands in for one of ours.
+        [sys.executable, "-P", "-m", module, *arguments],
+        env=finding_us(os.environ),
+        input=question,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        timeout=patience,
+    )
+
+
+def finding_us(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which a process imports this very seedpod, installed or not."""
+    paths = [str(Path(seedpod.__file__).parents[1]), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def how_it_ended(done: subprocess.CompletedProcess[str]) -> str:
+    """``exit code 1``, or ``SIGKILL``."""
+    return f"exit code {done.returncode}" if done.returncode >= 0 else signal.Signals(-done.returncode).name
+
+
+def last_lines(done: subprocess.CompletedProcess[str]) -> str:
+    """What the process has said last; there a traceback names what went wrong."""
+    return "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
