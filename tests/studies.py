@@ -53,6 +53,21 @@ def run(study: SearchStudy, objective: Objective, trials: int = 8, jobs: int = 1
         raise errors[0]
 
 
+def with_values(study: SearchStudy, values: list[float | None]) -> SearchStudy:
+    """The study after trials of these values; None is a trial that failed."""
+
+    def objective(trial: Trial) -> float:
+        trial.suggest_float("x", 0, 1)
+        trial.suggest_categorical("y", ["a", "b"])
+        value = values[trial.number]
+        if value is None:
+            raise TrainingError("diverged", cause=Cause.DIVERGED)
+        return value
+
+    run(study, objective, trials=len(values))
+    return study
+
+
 def stop_for(study: SearchStudy, errors: list[BaseException], error: BaseException) -> None:
     errors.append(error)
     stop: Callable[[], None] | None = getattr(study.sampler, "stop", None)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from seedpod.errors import Cause, TrainingError
 from seedpod.search.importances import importances, weigh, weighable
 from seedpod.search.sampler import make_sampler
 from seedpod.search.study import SearchStudy, Trial, open_study
-from studies import run, study_of
+from studies import run, study_of, with_values
 
 NEVER = 1e-3  # seconds
 
@@ -20,19 +19,6 @@ NEVER = 1e-3  # seconds
 @pytest.fixture(name="study")
 def new_study(tmp_path: Path) -> SearchStudy:
     return study_of(tmp_path / "study.journal")
-
-
-def with_values(study: SearchStudy, values: list[float | None]) -> SearchStudy:
-    def objective(trial: Trial) -> float:
-        trial.suggest_float("x", 0, 1)
-        trial.suggest_categorical("y", ["a", "b"])
-        value = values[trial.number]
-        if value is None:
-            raise TrainingError("diverged", cause=Cause.DIVERGED)
-        return value
-
-    run(study, objective, trials=len(values))
-    return study
 
 
 def deciding(study: SearchStudy, sign: int = 1) -> SearchStudy:

@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler
 from optuna.storages import InMemoryStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from seedpod.config import OptimizationConfig, load
 from seedpod.errors import ConfigError
@@ -16,7 +20,7 @@ from seedpod.search.space import Images, Params, SearchSpace
 from seedpod.search.space_file import read_definition
 from seedpod.search.study import Trial, suggest
 from seedpod.trial import canonical_json
-from studies import run, study_of, table
+from studies import half_suggest, proposed, run, study_of, table
 
 SIX = "kernel_size: [3, 5]\nactivation: [relu, gelu, swish]\n"
 CONDITIONAL = """
@@ -191,3 +195,35 @@ def test_assignments_of_all_layers(tmp_path: Path) -> None:
     assert config.space == ("filters=8..16", "optimizer=adam")
     with pytest.raises(ConfigError, match=r"fix.dropout is given twice; keep one"):
         load(["fix.dropout=0.1", "fix.dropout=0.2"], {})
+
+
+class Stubborn(RandomSampler):
+    """Proposes the same for every trial."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._seed = seed
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, values: BaseDistribution) -> Any:
+        return RandomSampler(self._seed).sample_independent(study, trial, name, values)
+
+
+def test_half_suggested_trial_is_not_remembered_by_its_half() -> None:
+    """What another optimizer of a shared study was about to try, when this one last looked, is not tried again.
+
+    Without a lag: with one, nobody proposes before the trials below are suggested whole.
+    """
+    storage = InMemoryStorage()
+    theirs, ours = study_of(storage, Stubborn(2)), study_of(storage, Stubborn(1))
+    first = theirs.ask()
+    proposed(first)
+    theirs.tell(first, 0.5)
+    second, third = ours.ask(), theirs.ask()
+    half_suggest(third)
+    assert 0 < len(third.params) < len(first.params)
+    proposed(second)  # looks, because it does not know the first one
+    tried_by_them = proposed(third)
+    theirs.tell(third, 0.5)
+    ours.tell(second, 0.5)
+    ours.sampler = Stubborn(2)
+    assert proposed(ours.ask()) != tried_by_them

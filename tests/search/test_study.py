@@ -32,7 +32,7 @@ from seedpod.search.study import (
     take_up_open,
 )
 from seedpod.trial import Status
-from studies import run, study_of
+from studies import run, study_of, with_values
 
 
 @pytest.fixture(name="study")
@@ -296,19 +296,6 @@ def test_journal_in_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     """A journal that cannot be made is named, too."""
     with pytest.raises(SeedpodError, match=r"cannot write .*missing/study.journal"):
         open_study("s", "", tmp_path / "missing" / "study.journal", "")
-
-
-def with_values(study: SearchStudy, values: list[float | None]) -> SearchStudy:
-    def objective(trial: Trial) -> float:
-        trial.suggest_float("x", 0, 1)
-        trial.suggest_categorical("y", ["a", "b"])
-        value = values[trial.number]
-        if value is None:
-            raise TrainingError("diverged", cause=Cause.DIVERGED)
-        return value
-
-    run(study, objective, trials=len(values))
-    return study
 
 
 def test_optuna_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
