@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from command_rig import QUICK, ROOT, eventually, records, run, start, trainers
+from command_rig import QUICK, ROOT, TINY, eventually, records, run, start, trainers
 from seedpod.config import load
 
 pytestmark = pytest.mark.processes
@@ -311,11 +311,12 @@ def test_real_mnist(tmp_path: Path, mnist_file: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_sixty_trials_do_not_grow_the_parent(tmp_path: Path, digits_cache: Path) -> None:
     """Over sixty tiny trials, the importances, the final model and the report, the optimizer's own memory grows by less
     than 50 MB.
     """
-    settings = ("trials=60", "run_name=r", f"cache_dir={digits_cache}", *QUICK)
+    settings = ("trials=60", "run_name=r", f"cache_dir={digits_cache}", *TINY)
     told: list[str] = []
     sizes: list[int] = []  # from the end of the first trial to the very end
     with start(*settings, cwd=tmp_path, SEEDPOD_FINAL_MODEL="retrain", SEEDPOD_REPORT="png") as search:

@@ -24,13 +24,14 @@ from seedpod.endpoint.guardian import carriers
 pytestmark = pytest.mark.processes
 
 KEY = "rpa_ABCDEFGHIJKLMNOP0123456789"
+EPOCH = 0.3  # seconds that a stand-in epoch takes
 LOCAL = ("use_runpod_service=true", "runpod_service_endpoint=local")
 
 
 @pytest.fixture(scope="module", name="slow_farm")
 def endpoint_with_slow_trials(digits_cache: Path) -> Iterator[EmbeddedEndpoint]:
-    """Three places whose stand-in epochs take 0.3 s."""
-    with serving(digits_cache, 1, 3, pause=0.3) as endpoint:
+    """Three places."""
+    with serving(digits_cache, 1, 3, pause=EPOCH) as endpoint:
         yield endpoint
 
 
@@ -52,10 +53,14 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def most_at_once(trials: list[dict[str, Any]]) -> int:
-    """Trials that trained at one time: a worker takes its next job a little before the one before it has ended."""
+    """Trials that trained at one time, by the clocks of two processes: with an epoch's slack, of six and more.
+
+    A worker takes its next job a little before the one before it has ended, and what it tells of an end is on its way
+    for a while.
+    """
     ran = [record["run"]["queue_seconds"] + record["run"]["execution_seconds"] for record in trials]
     ends = [_seconds(record["times"]["started_at"]) + seconds for record, seconds in zip(trials, ran, strict=True)]
-    begins = [end - r["times"]["training_seconds"] + 0.3 for end, r in zip(ends, trials, strict=True)]
+    begins = [end - r["times"]["training_seconds"] + EPOCH for end, r in zip(ends, trials, strict=True)]
     running = [[begin <= each < end for begin, end in zip(begins, ends, strict=True)] for each in begins]
     return max(map(sum, running))
 

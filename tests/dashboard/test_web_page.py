@@ -63,7 +63,7 @@ def started(folder: Path, cache: Path, trials: int) -> tuple["subprocess.Popen[s
     """A search of short trials with its page, and the page's address."""
     process = start(
         *("dashboard=web", "run_name=r", f"trials={trials}", "local_workers=2", f"cache_dir={cache}"),
-        *("max_epochs_per_trial=4", "sampler=random"),
+        *("max_epochs_per_trial=4", "sampler=random", "max_model_mb=0.1"),  # which trials 0 and 1 are over
         cwd=folder,
     )
     assert process.stdout is not None
@@ -75,13 +75,13 @@ def started(folder: Path, cache: Path, trials: int) -> tuple["subprocess.Popen[s
 
 
 def test_real_search_and_its_restart(browser: Browser, tmp_path: Path, digits_cache: Path) -> None:
-    """A trial appears and its curve grows. The optimizer is killed and starts again under the same name: the page goes
-    on by itself, sees the search end, and still shows it when the optimizer has gone.
+    """Trials appear, failed ones at once, and curves grow. The optimizer is killed and starts again under the same name:
+    the page goes on by itself, sees the search end, and still shows it when the optimizer has gone.
     """
     process, url = started(tmp_path, digits_cache, 4)
     try:
         browser.open(url)
-        browser.until("document.querySelector('#running tbody').innerText.includes('#0')")
+        browser.until("document.querySelector('#running tbody').innerText.includes('#2')")
         first = browser.until(ALL_POINTS)
         browser.until(f"{ALL_POINTS} > {first}")
         browser.until(f"{ROWS} >= 1")
@@ -104,7 +104,8 @@ def test_real_search_and_its_restart(browser: Browser, tmp_path: Path, digits_ca
     assert browser.text("#status").startswith("Done after")
     assert browser.text("#ended") == "4"
     assert browser.run(ROWS) == 4
-    browser.until("(document.getElementById('mattered').data ?? []).length === 1")
+    assert "too large" in browser.text("#trials")
+    assert browser.text("#mattered") == "Known after eight complete trials."
     browser.until("(document.getElementById('tried').data ?? []).length > 1")
 
 

@@ -84,9 +84,15 @@ def submit(caller: EndpointClient | Gate) -> str:
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T | BaseException]:
-    """Make all calls in threads of their own; what each returned or raised."""
+    """Make all calls in threads of their own, once all of these are there; what each returned or raised."""
+    together = threading.Barrier(len(calls))
+
+    def made(call: Callable[[], T]) -> T:
+        together.wait()
+        return call()
+
     with ThreadPoolExecutor(len(calls)) as pool:
-        futures = [pool.submit(call) for call in calls]
+        futures = [pool.submit(made, call) for call in calls]
     ends: list[T | BaseException] = []
     for future in futures:
         error = future.exception()
