@@ -75,7 +75,7 @@ def started(folder: Path, cache: Path, trials: int) -> tuple["subprocess.Popen[s
 
 
 def test_real_search_and_its_restart(browser: Browser, tmp_path: Path, digits_cache: Path) -> None:
-    """Trials appear, failed ones at once, and curves grow. The optimizer is killed and starts again under the same name:
+    """Trials appear, failed ones at once, and curves grow. The optimizer is killed and starts again under its name:
     the page goes on by itself, sees the search end, and still shows it when the optimizer has gone.
     """
     process, url = started(tmp_path, digits_cache, 4)
