@@ -14,10 +14,9 @@ import psutil
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, str(ROOT / "optimizer.py")]
 TINY = (
-    *("fix.conv_blocks=1", "fix.convs_per_block=1", "fix.filters=8", "fix.dense_layers=0", "fix.augmentation=0"),
-    *("fix.batch_size=256", "max_epochs_per_trial=1", "sampler=random"),
+    *("fix.conv_blocks=1", "fix.convs_per_block=1", "fix.dense_layers=0", "fix.augmentation=0", "fix.batch_size=256"),
 )
-"""Trials that take little more than building their model."""
+"""Networks that take little more than being built."""
 QUICK = ("max_epochs_per_trial=2", "min_epochs_per_trial=1", "sampler=random")
 
 SEARCH_ALONE = {"SEEDPOD_FINAL_MODEL": "none", "SEEDPOD_REPORT": "none"}

@@ -316,7 +316,7 @@ def test_sixty_trials_do_not_grow_the_parent(tmp_path: Path, digits_cache: Path)
     """Over sixty tiny trials, the importances, the final model and the report, the optimizer's own memory grows by less
     than 50 MB.
     """
-    settings = ("trials=60", "run_name=r", f"cache_dir={digits_cache}", *TINY)
+    settings = ("trials=60", "run_name=r", f"cache_dir={digits_cache}", *TINY, *QUICK)
     told: list[str] = []
     sizes: list[int] = []  # from the end of the first trial to the very end
     with start(*settings, cwd=tmp_path, SEEDPOD_FINAL_MODEL="retrain", SEEDPOD_REPORT="png") as search:
@@ -352,15 +352,15 @@ def test_search_for_a_front_goes_on(tmp_path: Path, digits_cache: Path) -> None:
     of all its trials.
     """
     objectives = "optimize_for=val_accuracy,model_size"
-    first = run("trials=3", "run_name=r", objectives, f"cache_dir={digits_cache}", *QUICK, cwd=tmp_path)
+    first = run("trials=2", "run_name=r", objectives, f"cache_dir={digits_cache}", *TINY, *QUICK, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "Pareto front of validation accuracy and model size" in first.stdout
     folder = tmp_path / "results" / "r"
-    again = run("resume=r", "trials=5", cwd=tmp_path)
+    again = run("resume=r", "trials=4", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     values = {r["number"]: (r["values"]["val_accuracy"], -r["values"]["model_size"]) for r in records(folder)}
-    assert len(values) == 5
+    assert len(values) == 4
     beaten = {n for n, one in values.items() for o in values.values() if o != one and o[0] >= one[0] and o[1] >= one[1]}
     front = yaml.safe_load((folder / "front.yaml").read_text("utf-8"))
     assert [each["trial"] for each in front] == sorted(set(values) - beaten)
-    assert f"{len(front)} of 5 trials" in again.stdout
+    assert f"{len(front)} of 4 trials" in again.stdout

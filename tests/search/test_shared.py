@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,21 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from seedpod.config import load
 from seedpod.errors import ConfigError
+from seedpod.optimizer import ModelOptimizer
 from seedpod.search.lease import Watch
 from seedpod.search.sampler import LaggedSampler
 from seedpod.search.storage import close_storage, open_storage
 from seedpod.search.study import open_study
 from studies import half_suggest, proposed, study_of, table
+from thread_backend import ThreadBackend
 
 pytestmark = pytest.mark.processes
 
 TESTS = Path(__file__).parents[1]
 TRIALS = 16
+Rows = list[tuple[int, dict[str, Any], str, float | None]]
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +86,7 @@ def sqlite(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/study.db"
 
 
-def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **more: Any) -> subprocess.Popen[str]:
-    """A search as a program; what is written in capitals is its environment."""
-    environment = {key: str(more.pop(key)) for key in list(more) if key.isupper()}
+def arguments(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **more: Any) -> list[str]:
     given = {
         "run_name": name,
         "results_dir": folder,
@@ -95,11 +98,17 @@ def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **m
         "pruner": "none",
         **more,
     }
+    return [f"{key}={value}" for key, value in given.items() if value != ""]
+
+
+def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **more: Any) -> subprocess.Popen[str]:
+    """A search as a program; what is written in capitals is its environment."""
+    environment = {key: str(more.pop(key)) for key in list(more) if key.isupper()}
     return subprocess.Popen(
         [
             sys.executable,
             str(TESTS / "shared_search.py"),
-            *(f"{key}={value}" for key, value in given.items() if value != ""),
+            *arguments(folder, name, cache_dir, storage, jobs, **more),
         ],
         env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent / "src")])},
         stdout=subprocess.PIPE,
@@ -108,11 +117,27 @@ def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **m
     )
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> Callable[[int], Rows]:
+    """So many trials of the same search by one optimizer."""
+
+    @cache
+    def searched(trials: int) -> Rows:
+        folder = tmp_path_factory.mktemp("alone")
+        local = lambda *, workers, cache_dir, jobs: ThreadBackend(at_once=workers)  # noqa: ARG005, E731 - the protocol's names
+        words = arguments(folder, "r", digits_cache, "", 1, trials=trials)
+        ModelOptimizer(load(words, {}).config, make_backend=local).run()
+        journal = open_storage("", folder / "r" / "study.journal")
+        return table(optuna.load_study(study_name="r", storage=journal))
+
+    return searched
+
+
 def ran(output: str) -> list[int]:
     return [int(number) for number in re.findall(r"^runs (\d+)$", output, re.MULTILINE)]
 
 
-def rows(storage: str, name: str) -> list[tuple[int, dict[str, Any], str, float | None]]:
+def rows(storage: str, name: str) -> Rows:
     opened = open_storage(storage, Path())
     try:
         study = optuna.load_study(study_name=name, storage=opened)
@@ -126,7 +151,7 @@ def rows(storage: str, name: str) -> list[tuple[int, dict[str, Any], str, float 
     ["sqlite", "postgres", pytest.param("proxy", marks=pytest.mark.slow)],
 )
 def test_two_optimizers_share_a_study(
-    tmp_path: Path, digits_cache: Path, kind: str, request: pytest.FixtureRequest
+    tmp_path: Path, digits_cache: Path, kind: str, alone: Callable[[int], Rows], request: pytest.FixtureRequest
 ) -> None:
     """Two optimizers that start at once run each trial once, exactly N in all, and find what a single one finds."""
     storage = str(request.getfixturevalue(kind))
@@ -141,11 +166,7 @@ def test_two_optimizers_share_a_study(
     assert all(" done " in output for output in outputs)
     found = rows(storage, "r")
     assert len(found) == TRIALS
-    with start(tmp_path / "c", "alone", digits_cache, "", 1) as alone:
-        assert alone.communicate(timeout=60)[0].endswith(f"ended done {TRIALS}\n")
-    journal = tmp_path / "c" / "alone" / "study.journal"
-    study = optuna.load_study(study_name="alone", storage=open_storage("", journal))
-    assert table(study) == found
+    assert found == alone(TRIALS)
     with start(tmp_path / "a", "r", digits_cache, storage, 3) as again:
         output = again.communicate(timeout=60)[0]
     assert ran(output) == []
@@ -252,15 +273,6 @@ def events(run: Path, event: str) -> list[dict[str, Any]]:
     return [fact for fact in facts if fact["event"] == event]
 
 
-def alone(tmp_path: Path, digits_cache: Path) -> list[tuple[int, dict[str, Any], str, float | None]]:
-    """The same search by one optimizer."""
-    with start(tmp_path / "alone", "alone", digits_cache, "", 1, trials=6) as one:
-        assert one.wait(120) == 0
-    return table(
-        optuna.load_study(study_name="alone", storage=open_storage("", tmp_path / "alone" / "alone" / "study.journal"))
-    )
-
-
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_trials_of_a_dead_machine_are_taken_over(tmp_path: Path, digits_cache: Path, sqlite: str, jobs: int) -> None:
     """One of two optimizers on two machines is killed with trials in flight: the other one runs those too.
@@ -285,7 +297,7 @@ def test_trials_of_a_dead_machine_are_taken_over(tmp_path: Path, digits_cache: P
 @pytest.mark.slow
 @pytest.mark.parametrize("wakes", ["while they run", "when they have ended"])
 def test_machine_that_only_slept_counts_nothing_twice(
-    tmp_path: Path, digits_cache: Path, sqlite: str, wakes: str
+    tmp_path: Path, digits_cache: Path, sqlite: str, alone: Callable[[int], Rows], wakes: str
 ) -> None:
     """An optimizer that is stopped for longer than the lease and goes on finds its trials taken: each counts once.
 
@@ -309,7 +321,7 @@ def test_machine_that_only_slept_counts_nothing_twice(
         first.send_signal(signal.SIGCONT)
         outputs = [first.communicate(timeout=120)[0], said + second.communicate(timeout=120)[0]]
     assert [first.returncode, second.returncode] == [0, 0], outputs
-    assert rows(sqlite, "r") == alone(tmp_path, digits_cache)
+    assert rows(sqlite, "r") == alone(6)
     late = events(tmp_path / "a" / "r", "job_late") + events(tmp_path / "b" / "r", "job_late")
     assert late
     # One whose trial had ended by then is stopped at its next epoch.

@@ -91,8 +91,10 @@ def layer(health: Health, name: str) -> LayerHealth:
 def test_well(clinic: Clinic, activation: str) -> None:
     """A sensible network is healthy in every component, whatever its activation; its layers have names and norms."""
     health = clinic.look(activation=activation)
-    assert all(value >= 0.6 for value in health.components.values()), health.components
-    assert health.overall >= 0.88
+    # Seen with TensorFlow, JAX and PyTorch: 0.62 to 0.72 of ReLUs live, all else from 0.85, overall from 0.93.
+    least = {"live_units": 0.6 if activation == "relu" else 0.95}
+    assert all(value >= least.get(name, 0.8) for name, value in health.components.items()), health.components
+    assert health.overall >= 0.92
     assert [layer.name for layer in health.layers] == ["conv_1", "conv_2", "dense_1", "output"]
     assert [layer.units for layer in health.layers] == [16, 32, 32, 0]
     assert all(layer.gradient and layer.update for layer in health.layers)
