@@ -1,6 +1,7 @@
 """Specs, results and strategies that many tests share."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from seedpod.errors import Cause
 from seedpod.health import COMPONENTS, Health, LayerHealth
 from seedpod.objectives import OBJECTIVES
+from seedpod.training.datasets import prepare
 from seedpod.trial import MOST_FOLDS, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
 
 SPEC = TrialSpec(
@@ -46,6 +48,12 @@ FAILURE = TrialFailure(Cause.DIVERGED, "the loss became nan in epoch 2", "last f
 
 def spec(number: int = 0, **changes: Any) -> TrialSpec:
     return replace(SPEC, **{"number": number, "seed": 42 + number, **changes})
+
+
+def on_digits(cache_dir: Path, **changes: Any) -> TrialSpec:
+    """A spec that trains on the prepared digits."""
+    real = {"number": 0, "seed": 42, "max_parameters": 1_000_000, "max_seconds": 0.0}
+    return replace(SPEC, **{**real, "fingerprint": prepare("digits", cache_dir).fingerprint, **changes})
 
 
 def complete(number: int, value: float) -> TrialResult:

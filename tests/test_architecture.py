@@ -22,7 +22,7 @@ ROWS = (
     ("backends", "endpoint", "progress", "events", "findings", "money"),
     ("training", "remote", "board", "config"),
     ("tally", "hyperparameters"),
-    ("trial", "clock"),
+    ("trial", "clock", "extras"),
     ("objectives", "health"),
     ("errors", "guarded"),
     ("__init__",),

@@ -3,9 +3,12 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from seedpod.config import OptimizationConfig
 from seedpod.errors import TrialCancelled
 from seedpod.guarded import Guarded
+from seedpod.optimizer import ModelOptimizer
 from seedpod.trial import Report, TrialProgress, TrialResult, TrialSpec
 from stand_in_trainers import StandInTrainer
 
@@ -60,3 +63,13 @@ def wait_for_stop(_spec: TrialSpec, _report: Report, check: Callable[[], None]) 
     while True:
         check()
         time.sleep(0.002)
+
+
+def searched_here(
+    results_dir: Path, cache_dir: Path, *, train: Train = stand_in, **settings: Any
+) -> OptimizationConfig:
+    """Search in this process, as run ``r``; the settings."""
+    known = {"run_name": "r", "results_dir": str(results_dir), "cache_dir": str(cache_dir)}
+    config = OptimizationConfig(**{**known, **settings})
+    ModelOptimizer(config, make_backend=lambda *, workers, cache_dir, jobs: ThreadBackend(train, workers)).run()  # noqa: ARG005
+    return config

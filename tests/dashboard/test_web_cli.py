@@ -13,19 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from command_rig import QUICK, eventually, run, start
 from seedpod.dashboard.web.address import KEPT, bind
-from seedpod.dashboard.web.page import require_web
-from seedpod.errors import ConfigError
 from web_rig import get, watching
 
 pytestmark = pytest.mark.processes
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/\?token=\S+")
-
-
-def test_missing_packages_are_named_with_the_command() -> None:
-    """Without the extra the complaint names what is missing and both ways to have it."""
-    with pytest.raises(ConfigError, match=r"^dashboard=web needs no_such_thing.*'seedpod\[web\]'.*uv run --extra web"):
-        require_web(("aiohttp", "no_such_thing"))
 
 
 def test_taken_port_stops_before_anything_runs(tmp_path: Path) -> None:

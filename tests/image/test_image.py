@@ -12,9 +12,10 @@ import pytest
 
 from endpoint_client import Client
 from image_parts import ROOT, assemble, copies, instructions
+from samples import on_digits
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.training.datasets import prepare
-from seedpod.trial import ParamValue, Status, TrialRequest, TrialResult, TrialSpec
+from seedpod.trial import ParamValue, Status, TrialRequest, TrialResult
 
 pytestmark = pytest.mark.processes
 
@@ -79,20 +80,7 @@ def digits(cache_dir: Path) -> TrialRequest:
     rates = {"dropout": 0.0, "learning_rate": 0.01, "warmup": 0.0, "label_smoothing": 0.0, "augmentation": 0.3}
     truths = {"residual": False, "global_pooling": False, "flip": False}
     params: dict[str, ParamValue] = {**texts, **numbers, **rates, **truths}
-    spec = TrialSpec(
-        number=5,
-        dataset="digits",
-        fingerprint=prepare("digits", cache_dir).fingerprint,
-        params=params,
-        seed=1,
-        split_seed=1,
-        objectives=("val_accuracy",),
-        max_epochs=3,
-        min_epochs=1,
-        validation_split=0.2,
-        max_parameters=10**6,
-        max_seconds=0.0,
-    )
+    spec = on_digits(cache_dir, number=5, params=params, seed=1, split_seed=1, max_epochs=3)
     return TrialRequest(spec, 1, 120.0)
 
 

@@ -16,14 +16,13 @@ from seedpod.board import FinishedTrial
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import Cause, TrainingError, TrialPruned
 from seedpod.health import COMPONENTS, Health
-from seedpod.optimizer import ModelOptimizer
 from seedpod.report.charts import busy_share, lanes, pauses
 from seedpod.report.facts import gather
 from seedpod.report.make import write_report
 from seedpod.report.page import Charts, Repeat, render
 from seedpod.results.run_folder import RunFolder
 from seedpod.trial import Report, Status, TrialResult, TrialSpec
-from thread_backend import ThreadBackend, stand_in
+from thread_backend import searched_here, stand_in
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -82,16 +81,9 @@ def mixed(spec: TrialSpec, report: Report, check: Callable[[], None]) -> TrialRe
 @pytest.fixture(scope="module", name="searched")
 def run_folder(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> tuple[RunFolder, OptimizationConfig]:
     place = tmp_path_factory.mktemp("searched")
-    config = OptimizationConfig(
-        trials=16,
-        max_epochs_per_trial=6,
-        run_name="r",
-        results_dir=str(place),
-        cache_dir=str(digits_cache),
-        sampler="random",
-        pruner="none",  # the trials prune themselves
-    )
-    ModelOptimizer(config, make_backend=lambda *, workers, cache_dir, jobs: ThreadBackend(mixed, workers)).run()  # noqa: ARG005
+    # The trials prune themselves.
+    given = {"trials": 16, "max_epochs_per_trial": 6, "sampler": "random", "pruner": "none"}
+    config = searched_here(place, digits_cache, train=mixed, **given)
     return RunFolder(place / "r"), config
 
 

@@ -20,15 +20,13 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from seedpod.config import load
 from seedpod.errors import ConfigError
-from seedpod.optimizer import ModelOptimizer
 from seedpod.search.lease import Watch
 from seedpod.search.sampler import LaggedSampler
 from seedpod.search.storage import close_storage, open_storage
 from seedpod.search.study import open_study
 from studies import half_suggest, proposed, study_of, table
-from thread_backend import ThreadBackend
+from thread_backend import searched_here
 
 pytestmark = pytest.mark.processes
 
@@ -86,7 +84,9 @@ def sqlite(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/study.db"
 
 
-def arguments(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **more: Any) -> list[str]:
+def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **more: Any) -> subprocess.Popen[str]:
+    """A search as a program; what is written in capitals is its environment."""
+    environment = {key: str(more.pop(key)) for key in list(more) if key.isupper()}
     given = {
         "run_name": name,
         "results_dir": folder,
@@ -98,17 +98,11 @@ def arguments(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int,
         "pruner": "none",
         **more,
     }
-    return [f"{key}={value}" for key, value in given.items() if value != ""]
-
-
-def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **more: Any) -> subprocess.Popen[str]:
-    """A search as a program; what is written in capitals is its environment."""
-    environment = {key: str(more.pop(key)) for key in list(more) if key.isupper()}
     return subprocess.Popen(
         [
             sys.executable,
             str(TESTS / "shared_search.py"),
-            *arguments(folder, name, cache_dir, storage, jobs, **more),
+            *(f"{key}={value}" for key, value in given.items() if value != ""),
         ],
         env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent / "src")])},
         stdout=subprocess.PIPE,
@@ -124,9 +118,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> Calla
     @cache
     def searched(trials: int) -> Rows:
         folder = tmp_path_factory.mktemp("alone")
-        local = lambda *, workers, cache_dir, jobs: ThreadBackend(at_once=workers)  # noqa: ARG005, E731 - the protocol's names
-        words = arguments(folder, "r", digits_cache, "", 1, trials=trials)
-        ModelOptimizer(load(words, {}).config, make_backend=local).run()
+        searched_here(folder, digits_cache, trials=trials, startup_trials=4, pruner="none")
         journal = open_storage("", folder / "r" / "study.journal")
         return table(optuna.load_study(study_name="r", storage=journal))
 

@@ -14,9 +14,8 @@ import pytest
 
 from seedpod.config import OptimizationConfig
 from seedpod.errors import ConfigError
-from seedpod.optimizer import ModelOptimizer
 from seedpod.remote.mlflow import MlflowClient
-from thread_backend import ThreadBackend
+from thread_backend import searched_here
 
 
 def free_port() -> int:
@@ -26,15 +25,7 @@ def free_port() -> int:
 
 
 def search(tmp_path: Path, cache: Path, uri: str) -> Path:
-    config = OptimizationConfig(
-        trials=3,
-        max_epochs_per_trial=3,
-        run_name="r",
-        results_dir=str(tmp_path),
-        cache_dir=str(cache),
-        mlflow_tracking_uri=uri,
-    )
-    ModelOptimizer(config, make_backend=lambda *, workers, cache_dir, jobs: ThreadBackend(at_once=workers)).run()  # noqa: ARG005
+    searched_here(tmp_path, cache, trials=3, max_epochs_per_trial=3, mlflow_tracking_uri=uri)
     return tmp_path / "r"
 
 

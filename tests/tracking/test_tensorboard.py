@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from samples import SPEC
-from seedpod.config import OptimizationConfig
-from seedpod.optimizer import ModelOptimizer
 from seedpod.tracking.tensorboard import TensorBoardLog
-from thread_backend import ThreadBackend
+from thread_backend import searched_here
 
 READER = """
 import json, sys, types
@@ -36,15 +34,7 @@ def read(folder: Path) -> Any:
 
 def test_every_epoch_of_every_trial_is_there(tmp_path: Path, digits_cache: Path) -> None:
     """TensorBoard reads each trial's metrics at each epoch once, its hyperparameters, its value, and that it ended."""
-    config = OptimizationConfig(
-        trials=2,
-        max_epochs_per_trial=3,
-        run_name="r",
-        results_dir=str(tmp_path),
-        cache_dir=str(digits_cache),
-        tensorboard=True,
-    )
-    ModelOptimizer(config, make_backend=lambda *, workers, cache_dir, jobs: ThreadBackend(at_once=workers)).run()  # noqa: ARG005
+    searched_here(tmp_path, digits_cache, trials=2, max_epochs_per_trial=3, tensorboard=True)
     folder = tmp_path / "r"
     assert sorted(path.name for path in (folder / "tensorboard").iterdir()) == ["trial-0000", "trial-0001"]
     record = json.loads((folder / "trials" / "0001.json").read_text("utf-8"))

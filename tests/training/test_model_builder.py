@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 import pytest
 
+from samples import on_digits
 from seedpod.config import OptimizationConfig
 from seedpod.errors import Cause, TrainingError
 from seedpod.hyperparameters import HYPERPARAMETERS, Truth, Word
@@ -21,7 +22,6 @@ from seedpod.search.sampler import make_sampler
 from seedpod.search.space import Images, SearchSpace
 from seedpod.search.space_file import read_definition
 from seedpod.training.child import PoolLimits
-from seedpod.training.datasets import prepare
 from seedpod.training.network import read_network
 from seedpod.training.pool import TrainerPool
 from seedpod.training.runtime import configure_environment
@@ -85,20 +85,7 @@ NETWORKS: list[Params] = [
 
 @pytest.fixture(name="base", scope="module")
 def base_spec(digits_cache: Path) -> TrialSpec:
-    return TrialSpec(
-        number=0,
-        dataset="digits",
-        fingerprint=prepare("digits", digits_cache).fingerprint,
-        params=TINY,
-        seed=42,
-        split_seed=42,
-        objectives=("val_accuracy",),
-        max_epochs=1,
-        min_epochs=1,
-        validation_split=0.5,
-        max_parameters=1_000_000,
-        max_seconds=0.0,
-    )
+    return on_digits(digits_cache, params=TINY, max_epochs=1, validation_split=0.5)
 
 
 @pytest.fixture(name="pool", scope="module")

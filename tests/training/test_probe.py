@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from samples import on_digits
 from seedpod.health import COMPONENTS, Health, LayerHealth, advice
 from seedpod.training.child import PoolLimits
-from seedpod.training.datasets import prepare
 from seedpod.training.pool import TrainerPool
-from seedpod.trial import ParamValue, TrialProgress, TrialSpec
+from seedpod.trial import ParamValue, TrialProgress
 
 pytestmark = pytest.mark.processes
 
@@ -39,20 +39,7 @@ class Clinic:
         self.pool = TrainerPool(
             1, cache_dir, limits=PoolLimits(trials=100), trainer="ill_networks:make", environment=environment
         )
-        self._spec = TrialSpec(
-            number=0,
-            dataset="digits",
-            fingerprint=prepare("digits", cache_dir).fingerprint,
-            params={},
-            seed=3,
-            split_seed=3,
-            objectives=("val_accuracy",),
-            max_epochs=1,
-            min_epochs=1,
-            validation_split=0.2,
-            max_parameters=1,
-            max_seconds=0.0,
-        )
+        self._spec = on_digits(cache_dir, params={}, seed=3, split_seed=3, max_epochs=1, max_parameters=1)
         self._known: dict[str, Health] = {}
 
     def look(self, **changes: ParamValue) -> Health:

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 import seedpod
+from samples import on_digits
 from seedpod.errors import Cause, TrainingError, TrialCancelled
 from seedpod.training.child import PoolLimits, TrainerProcess
-from seedpod.training.datasets import prepare
 from seedpod.training.examiner import PATIENCE
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
 from seedpod.training.runtime import configure_environment
@@ -74,20 +74,7 @@ SLOW: dict[str, ParamValue] = SMALL | {
 
 @pytest.fixture(name="base", scope="module")
 def base_spec(digits_cache: Path) -> TrialSpec:
-    return TrialSpec(
-        number=0,
-        dataset="digits",
-        fingerprint=prepare("digits", digits_cache).fingerprint,
-        params=SMALL,
-        seed=42,
-        split_seed=42,
-        objectives=("val_accuracy",),
-        max_epochs=2,
-        min_epochs=1,
-        validation_split=0.2,
-        max_parameters=1_000_000,
-        max_seconds=0.0,
-    )
+    return on_digits(digits_cache, params=SMALL, max_epochs=2)
 
 
 @pytest.fixture(name="pool", scope="module")

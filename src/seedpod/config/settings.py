@@ -66,6 +66,7 @@ MAX_TRIALS = 100_000
 MAX_SEED = 2**32 - 1 - MAX_TRIALS  # a trial's seed is the base seed + its number, and seeds have 32 bits
 _MAX_EPOCHS = 1000
 _MAX_WORKERS = 512
+_TRIALS_OR_AUTO = Whole(1, _MAX_WORKERS, "trials", words=("auto",))
 _WEEK = 7 * 24 * 3600  # seconds; RunPod's longest executionTimeout
 
 _ACTIVATIONS = tuple(Option(name) for name in ("relu", "leaky_relu", "swish", "gelu"))
@@ -163,7 +164,7 @@ class OptimizationConfig:
         default=8,
         metadata=about(
             SEARCH,
-            Whole(1, _MAX_WORKERS, "trials", words=("auto",)),
+            _TRIALS_OR_AUTO,
             "a trial learns from those that are this many before it; auto is the number of workers",
         ),
     )
@@ -236,7 +237,7 @@ class OptimizationConfig:
         default=1,
         metadata=about(
             MACHINE,
-            Whole(1, _MAX_WORKERS, "trials", words=("auto",)),
+            _TRIALS_OR_AUTO,
             "trials at once on this machine; auto fits its cores",
         ),
     )

@@ -1,13 +1,12 @@
 """The owner's handle on an endpoint process. Standard library only: no aiohttp and no runpod in the optimizer."""
 
-import importlib.util
 import json
 import os
 import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ from typing import IO, Self
 
 from seedpod.endpoint.control import Control
 from seedpod.errors import ConfigError, SeedpodError
+from seedpod.extras import require
 
 _NEEDED = ("aiohttp", "runpod")
 _END_TIMEOUT = 10.0  # seconds
@@ -24,16 +24,6 @@ _REFUSED = 2  # exit code of a configuration that cannot be run
 def default_handler() -> Path:
     """``runpod_service/handler.py`` of this checkout; an installed package has none and needs ``handler=``."""
     return Path(__file__).resolve().parents[3] / "runpod_service" / "handler.py"
-
-
-def require(packages: Sequence[str] = _NEEDED) -> None:
-    """Raise ConfigError with the command to install them, where one of the packages is missing."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"the endpoint on this machine needs {' and '.join(missing)}, not installed in {sys.prefix}. Install with: "
-            f"{sys.executable} -m pip install 'seedpod[endpoint,worker]'"
-        )
 
 
 class EmbeddedEndpoint(Control):
@@ -108,7 +98,7 @@ class EmbeddedEndpoint(Control):
             ConfigError: A package or the handler is missing, or a setting is wrong.
             SeedpodError: It did not listen in time.
         """
-        require()
+        require("the endpoint on this machine", _NEEDED, ("endpoint", "worker"))
         with tempfile.TemporaryFile() as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "seedpod.endpoint", *self._arguments],

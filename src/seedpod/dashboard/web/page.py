@@ -1,19 +1,17 @@
 """WebDashboard: what feeds the page of a search."""
 
-import importlib.util
 import logging
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.dashboard.web.address import LOOPBACK, bind_asked, settle
 from seedpod.dashboard.web.state import PageState
-from seedpod.errors import ConfigError
 from seedpod.events import Observer, Plan, Summary
+from seedpod.extras import require
 from seedpod.guarded import Guarded
 from seedpod.progress import AggregatedProgress
 
@@ -27,16 +25,6 @@ Importances = Callable[[], Mapping[str, float]]
 _NEEDED = ("aiohttp", "plotly")
 _LOOK = 2.0  # seconds between two looks at whether importances are due
 _SHARE = 20  # importances take no more of a core than one part in so many
-
-
-def require_web(packages: Sequence[str] = _NEEDED) -> None:
-    """Raise ConfigError with the command to install them, where one of the packages is missing."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"dashboard=web needs {' and '.join(missing)}, not installed in {sys.prefix}. Install with: "
-            f"{sys.executable} -m pip install 'seedpod[web]', or run with: uv run --extra web optimizer.py ..."
-        )
 
 
 class WebDashboard(Observer):
@@ -60,7 +48,7 @@ class WebDashboard(Observer):
         earlier: Callable[[Path], Iterable[FinishedTrial]],
         importances: Importances,
     ) -> None:
-        require_web()
+        require("dashboard=web", _NEEDED, ("web",))
         self._say = say
         self._asked = bind_asked(port) if port else None
         self._earlier = earlier
