@@ -32,6 +32,7 @@ pytestmark = pytest.mark.processes
 
 TESTS = Path(__file__).parents[1]
 TRIALS = 16
+SEARCH: dict[str, Any] = {"startup_trials": 4, "pruner": "none", "max_epochs_per_trial": 3}
 Rows = list[tuple[int, dict[str, Any], str, float | None]]
 
 
@@ -94,8 +95,7 @@ def start(folder: Path, name: str, cache_dir: Path, storage: str, jobs: int, **m
         "storage": storage,
         "local_workers": jobs,
         "trials": TRIALS,
-        "startup_trials": 4,
-        "pruner": "none",
+        **SEARCH,
         **more,
     }
     return subprocess.Popen(
@@ -118,7 +118,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> Calla
     @cache
     def searched(trials: int) -> Rows:
         folder = tmp_path_factory.mktemp("alone")
-        searched_here(folder, digits_cache, trials=trials, startup_trials=4, pruner="none")
+        searched_here(folder, digits_cache, trials=trials, **SEARCH)
         journal = open_storage("", folder / "r" / "study.journal")
         return table(optuna.load_study(study_name="r", storage=journal))
 
