@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,11 @@ def ours(cache: Path, seed: int, trials: int, epochs: int, folder: Path) -> Step
     steps = []
     for record in records:
         values = [row["val_accuracy"] for row in record["history"] if row.get("val_accuracy") is not None]
-        steps.append((float(record["times"]["training_seconds"]), max(values, default=-1.0), int(record["epochs"])))
+        times = record["times"]
+        began, ended = (datetime.fromisoformat(times[name]) for name in ("started_at", "ended_at"))
+        # Of a pruned trial the trainer has not told its seconds: they count from the trial's start, build and all.
+        seconds = float(times["training_seconds"]) or (ended - began).total_seconds()
+        steps.append((seconds, max(values, default=-1.0), int(record["epochs"])))
     return steps
 
 
