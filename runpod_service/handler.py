@@ -33,6 +33,7 @@ from seedpod.training.child import PoolLimits
 from seedpod.training.datasets import NAMES, available, prepare
 from seedpod.training.gpu import devices_of, gpu_name
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
+from seedpod.training.shelf import Shelf
 from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult, Wire, WorkerReport, probe_wire
 
 MOST_JOBS = 6
@@ -53,6 +54,12 @@ WARM_UP_SECONDS = 600.0
 KILL_GRACE = 0.5
 """Seconds that a cancelled trial has to stop between batches, which keeps its process warm, before it is killed."""
 
+CACHE_GB = 10
+"""GB that data sets that requests brought take at most, as the container's disk is 20 by default."""
+
+VOLUME = Path("/runpod-volume")
+"""Where RunPod mounts an endpoint's network volume."""
+
 FRAMES = 6
 """Frames of a traceback that an error text carries."""
 
@@ -67,6 +74,8 @@ class WorkerSettings:
         concurrency: SEEDPOD_WORKER_CONCURRENCY, jobs at once, 1 to 6, by default 1. A constant: the SDK stops taking
             jobs until the worker is empty when it changes.
         cache_dir: SEEDPOD_CACHE_DIR, where the prepared data sets are.
+        cache_bytes: SEEDPOD_CACHE_GB, what data sets that requests brought may take there, by default 10.
+        volume: SEEDPOD_VOLUME, where a network volume is mounted, if one is; by default where RunPod mounts it.
         trainer: SEEDPOD_TRAINER, ``module:factory`` of what the processes run.
         devices: CUDA_VISIBLE_DEVICES, or all GPUs that the driver lists; shared out among the processes.
         gpu: What the driver calls them; empty for a CPU.
@@ -77,6 +86,8 @@ class WorkerSettings:
     trainer: str
     devices: tuple[str, ...]
     gpu: str = ""
+    cache_bytes: float = CACHE_GB * 1e9
+    volume: Path = VOLUME
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
@@ -84,6 +95,9 @@ class WorkerSettings:
         text = environment.get("SEEDPOD_WORKER_CONCURRENCY", "1")
         if not text.isdecimal() or not 1 <= int(text) <= MOST_JOBS:
             raise ConfigError(f"SEEDPOD_WORKER_CONCURRENCY={text}: must be a whole number from 1 to {MOST_JOBS}.")
+        space = environment.get("SEEDPOD_CACHE_GB", str(CACHE_GB))
+        if not space.replace(".", "", 1).isdecimal():
+            raise ConfigError(f"SEEDPOD_CACHE_GB={space}: must be a number of GB, such as 20.")
         devices = devices_of(environment)
         cache_dir = environment.get("SEEDPOD_CACHE_DIR", "~/.cache/seedpod")
         return cls(
@@ -92,6 +106,8 @@ class WorkerSettings:
             trainer=environment.get("SEEDPOD_TRAINER", KERAS_TRAINER),
             devices=devices,
             gpu=gpu_name() if devices else "",
+            cache_bytes=float(space) * 1e9,
+            volume=Path(environment.get("SEEDPOD_VOLUME", VOLUME)),
         )
 
 
@@ -107,6 +123,7 @@ class Worker:
             trainer=settings.trainer,
             devices=settings.devices,
         )
+        self._shelf = Shelf(settings.cache_dir, settings.cache_bytes, settings.volume)
         self._keys = map(str, itertools.count())
         self._verified: set[str] = set()
         self._endings: set[asyncio.Task[None]] = set()
@@ -149,11 +166,17 @@ class Worker:
                 loop.call_soon_threadsafe(spare, left)
 
         def run() -> TrialResult:
-            self._have_data(request.spec.dataset)
-            return self._pool.run(request.spec, report, key)
+            spec = request.spec
+            self._have_data(spec.dataset)
+            with self._shelf.having(spec.dataset, spec.fingerprint, request.data, lambda: unwanted[0]):
+                loop.call_soon_threadsafe(there.set)
+                return self._pool.run(spec, report, key)
 
+        there, unwanted = asyncio.Event(), [False]
         trial = asyncio.ensure_future(loop.run_in_executor(self._threads, run))
+        trial.add_done_callback(lambda _: there.set())
         try:
+            await there.wait()  # the first job of a worker does not pay for the download with its training's time
             return await asyncio.wait_for(asyncio.shield(trial), request.time_limit)
         except TimeoutError as error:
             raise TrainingError(
@@ -161,6 +184,7 @@ class Worker:
                 cause=Cause.DEADLINE,
             ) from error
         finally:
+            unwanted[0] = True
             if not trial.done():
                 ending = loop.create_task(self._end(trial, key))
                 self._endings.add(ending)

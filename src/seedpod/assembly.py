@@ -8,6 +8,7 @@ from seedpod.backends.fallback import FallbackBackend
 from seedpod.backends.ledger import JobLedger
 from seedpod.backends.local import LocalBackend
 from seedpod.backends.runpod import OWNED, JobRules, RunPodBackend
+from seedpod.backends.sending import Addresses, SentData, no_addresses
 from seedpod.clock import SystemClock
 from seedpod.config import OptimizationConfig
 from seedpod.endpoint.embedded import EmbeddedEndpoint
@@ -17,6 +18,8 @@ from seedpod.remote.address import LOCAL, Address, parse_address
 from seedpod.remote.client import EndpointClient
 from seedpod.remote.gate import Gate
 from seedpod.remote.secret import Secret
+from seedpod.remote.store import DataStore
+from seedpod.training.datasets import NAMES
 from seedpod.trial import TrialBackend
 
 Say = Callable[[str], None]
@@ -133,8 +136,18 @@ def _remote(
     gate = connect(address, key, 2 * at_once)  # a job that ends and the one that takes its place
     try:
         _say_hello(gate, config, say)
+        data = _addresses(config, cache_dir, say)
     except BaseException:
         gate.close()
         raise
     place = f"{address.base_url}/{address.endpoint_id}"
-    return RunPodBackend(gate, most_at_once=at_once, rules=rules, say=say, ledger=ledger, address=place)
+    return RunPodBackend(gate, most_at_once=at_once, rules=rules, say=say, ledger=ledger, address=place, data=data)
+
+
+def _addresses(config: OptimizationConfig, cache_dir: Path, say: Say) -> Addresses:
+    """Where workers get the data set from, if they do not have it by its name."""
+    if not config.data_store or config.dataset in NAMES:
+        return no_addresses
+    store = DataStore(config.data_store, config.data_store_endpoint)
+    store.check()
+    return SentData(store, cache_dir, say).address
