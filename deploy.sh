@@ -310,11 +310,12 @@ from pathlib import Path
 from seedpod.trial import TrialRequest, TrialSpec
 name = sys.argv[1]
 manifest = json.loads((Path(os.environ["SEEDPOD_CACHE_DIR"]) / "datasets" / name / "manifest.json").read_text())
-params = dict(conv_layers=1, filters_0=8, kernel_size=3, activation="relu", initializer="he_normal", batch_norm=False,
-    pooling="max", global_pooling=False, dense_layers=0, dropout=0.0, optimizer="adam", learning_rate=0.003,
-    batch_size=64, epochs=1)
+params = dict(conv_blocks=1, convs_per_block=1, filters_0=8, kernel_size=3, activation="relu", initializer="he_normal",
+    normalization="none", residual=False, pooling="max", global_pooling=False, dense_layers=0, dropout=0.0,
+    optimizer="adam", learning_rate=0.003, schedule="constant", warmup=0.0, batch_size=64, label_smoothing=0.0,
+    augmentation=0.0, flip=False, epochs=1)
 spec = TrialSpec(number=0, dataset=name, fingerprint=manifest["fingerprint"], params=params, seed=1, split_seed=1,
-    objective="val_accuracy", max_epochs=1, min_epochs=1, validation_split=0.2, max_parameters=10**7, max_seconds=0.0)
+    objectives=("val_accuracy",), max_epochs=1, min_epochs=1, validation_split=0.2, max_parameters=10**7, max_seconds=0.0)
 print(json.dumps({"input": TrialRequest(spec, 1, 300.0).to_wire()}))
 '
 

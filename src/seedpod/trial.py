@@ -528,7 +528,7 @@ _WORDS = (
     b'"strided","max","residual":false,"schedule":"one_cycle","constant","cosine","warmup":0.05,'
     b'"weight_decay":0.0001},"schema":4,"seed":42,"split_seed":42,"validation_split":0.2}'
 )
-"""What specs have in common, known to both sides so that it need not travel. A change of it wants another ``SCHEMA``."""
+"""What specs have in common, known to both sides so that it need not travel. Its change wants another ``SCHEMA``."""
 
 
 def _packed(data: Wire) -> str:

@@ -25,6 +25,7 @@ from seedpod.trial import (
     TrialResult,
     TrialSpec,
     WorkerReport,
+    _packed,
     probe_wire,
 )
 
@@ -139,12 +140,12 @@ def test_progress_carries_its_sequence_and_attempt(six: Service) -> None:
 def changed(path: str, value: Any) -> Any:
     """A request's wire form with one field replaced; ``...`` takes it away."""
     data = request().to_wire()
-    inside = data["spec"] if path.startswith("spec.") else data
+    inside = request().spec.to_wire() if path.startswith("spec.") else data
     name = path.removeprefix("spec.")
     inside[name] = value
     if value is ...:
         del inside[name]
-    return data
+    return {**data, "spec": _packed(inside)} if path.startswith("spec.") else inside
 
 
 INVALID: list[tuple[str, Any]] = [
@@ -154,6 +155,9 @@ INVALID: list[tuple[str, Any]] = [
     ("attempt", 0),
     ("time_limit", "long"),
     ("spec", ...),
+    ("spec", "not packed"),
+    ("data", "http://elsewhere/x.tar"),
+    ("data", f"https://elsewhere/{'f' * 64}.zip"),
     ("callback", "http://elsewhere"),
     ("spec.schema", None),
     ("spec.number", -1),

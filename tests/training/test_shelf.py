@@ -1,4 +1,4 @@
-"""A worker's data sets: fetched once from a real S3 server, whole or not at all, and let go when others need the room."""
+"""A worker's data sets: fetched once from a real S3 server, whole or not at all, let go when others need the room."""
 
 import http.server
 import subprocess
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store_rig import CuttingLine, Server, s3_server, save_images, store_at
 from seedpod.errors import Cause, TrainingError, TrialCancelled
 from seedpod.training.datasets import DatasetInfo, attach, attach_test, prepare
 from seedpod.training.packing import Pack, pack
 from seedpod.training.shelf import Shelf
+from store_rig import CuttingLine, Server, s3_server, save_images, store_at
 
 pytestmark = pytest.mark.processes
 
@@ -223,7 +223,7 @@ def test_a_full_disk_is_told(server: Server, home: Path, tmp_path: Path) -> None
 class Elsewhere(http.server.BaseHTTPRequestHandler):
     """Sends everybody to another place."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         self.send_response(302)
         self.send_header("Location", "http://127.0.0.1:1/")
         self.end_headers()
@@ -242,9 +242,8 @@ def sending_elsewhere() -> Iterator[str]:
 
 def test_no_redirect_is_followed(tmp_path: Path) -> None:
     """An address that leads to another one is refused, and said."""
-    with sending_elsewhere() as url, pytest.raises(TrainingError, match="leads elsewhere.*302"):
-        with Shelf(tmp_path, ROOM).having("x-0123456789ab", "f" * 16, url):
-            pass
+    with sending_elsewhere() as url, pytest.raises(TrainingError, match=r"leads elsewhere.*302"):
+        Shelf(tmp_path, ROOM).having("x-0123456789ab", "f" * 16, url).__enter__()
 
 
 def test_a_cancelled_job_waits_for_no_download(tmp_path: Path) -> None:
@@ -254,7 +253,7 @@ def test_a_cancelled_job_waits_for_no_download(tmp_path: Path) -> None:
         pass
 
 
-def test_a_volume_that_has_the_data_set_is_linked_to(home: Path, tmp_path: Path) -> None:
+def test_a_volume_that_has_the_data_set_is_linked_to(tmp_path: Path) -> None:
     """A data set in the mounted volume's seedpod folder is used from there, without any address."""
     info = prepare(str(save_images(tmp_path / "mounted.npz")), tmp_path / "volume" / "seedpod")
     shelf = Shelf(tmp_path / "cache", 0, tmp_path / "volume")
@@ -264,7 +263,7 @@ def test_a_volume_that_has_the_data_set_is_linked_to(home: Path, tmp_path: Path)
 
 
 def test_an_object_on_the_volume_is_not_downloaded(home: Path, tmp_path: Path) -> None:
-    """Where the store is the mounted volume, the object is read there and nobody is asked; the volume stays as it is."""
+    """Where the store is the mounted volume, the object is read there and nobody is asked; the volume stays whole."""
     info = prepare(str(save_images(tmp_path / "there.npz")), home)
     packed = pack(info.id, home)
     (tmp_path / "volume" / "p").mkdir(parents=True)

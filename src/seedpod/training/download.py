@@ -8,9 +8,10 @@ import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPException, HTTPMessage
+from email.message import Message
+from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
@@ -127,7 +128,7 @@ def _judge(error: HTTPError, file: Path) -> str:
     raise TrainingError(f"the store does not have it any more ({told})", cause=Cause.DOWNLOAD)
 
 
-def _span(status: int, headers: HTTPMessage) -> tuple[int, int | None]:
+def _span(status: int, headers: Message) -> tuple[int, int | None]:
     """The first byte of an answer, and the size of the whole where it is told."""
     found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", headers.get("Content-Range", "").strip())
     if status in {206, 416} and found:
@@ -139,14 +140,14 @@ def _span(status: int, headers: HTTPMessage) -> tuple[int, int | None]:
 class _Nowhere(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: an address is checked, where it leads to is not."""
 
-    def redirect_request(  # noqa: D102, PLR0917
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
-        return None
+    def redirect_request(self, *_: object) -> None:
+        """See urllib."""
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
-    proxies = {} if urlsplit(url).scheme == "http" else None  # http is for loopback alone, which no proxy knows
+    proxies: dict[str, str] | None = (
+        {} if urlsplit(url).scheme == "http" else None
+    )  # http is for loopback alone, which no proxy knows
     return urllib.request.build_opener(_Nowhere, urllib.request.ProxyHandler(proxies))
 
 

@@ -1,7 +1,7 @@
 """A prepared data set as one object that travels: a plain tar of its manifest and its training arrays.
 
-The same data set is the same bytes on every machine, so that the object can be named by its SHA-256. The test arrays stay
-behind: no worker has a test image, so no trial can have seen one.
+The same data set is the same bytes on every machine, so that the object can be named by its SHA-256. The test arrays
+stay behind: no worker has a test image, so no trial can have seen one.
 """
 
 import hashlib

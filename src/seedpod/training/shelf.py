@@ -102,8 +102,8 @@ class Shelf:
                     self._fetch(entry, fingerprint, url, stopping)
         except (OSError, StorageFull, NotImplementedError) as error:
             raise TrainingError(
-                f"data set {dataset} cannot be kept in {entry.parent} ({error}); give the worker a larger disk (deploy.sh "
-                "--disk), or lower SEEDPOD_CACHE_GB.",
+                f"data set {dataset} cannot be kept in {entry.parent} ({error}); give the worker a larger disk "
+                "(deploy.sh --disk), or lower SEEDPOD_CACHE_GB.",
                 cause=Cause.DATA,
             ) from error
         except TrainingError as error:
