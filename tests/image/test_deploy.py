@@ -121,7 +121,7 @@ def test_first_deployment_creates_template_and_endpoint(deployment: Deployment) 
     [template], [endpoint] = deployment.api.things["templates"], deployment.api.things["endpoints"]
     assert template["imageName"] == IMAGE
     assert template["isServerless"] is True
-    assert template["env"] == {"SEEDPOD_WORKER_CONCURRENCY": "2"}
+    assert template["env"] == {"SEEDPOD_WORKER_CONCURRENCY": "2", "SEEDPOD_CACHE_GB": "10"}
     assert endpoint["templateId"] == template["id"]
     assert (endpoint["workersMax"], endpoint["idleTimeout"], endpoint["executionTimeoutMs"]) == (4, 5, 3_600_000)
     assert endpoint["gpuTypeIds"][0] == "NVIDIA RTX A4000"
