@@ -13,6 +13,7 @@ Jobs of one worker, and workers that share a cache folder, share one download.
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -32,6 +33,7 @@ from seedpod.training.packing import unpack
 from seedpod.trial import object_of
 
 FETCHED = "fetched"
+_log = logging.getLogger("seedpod.worker")
 _LOOK = 0.2  # seconds between looks at a lock that another job holds
 _TRIES = 3  # an entry that was fetched may be let go by another job before it is held
 _ABANDONED = 3600.0  # seconds after which half a download that nobody goes on with may go
@@ -149,7 +151,9 @@ class Shelf:
             arrived = part.stat().st_size if part.exists() else 0
             self._make_room(size, 2 * size - arrived, part.parent)
 
+        began = time.monotonic()
         download(url, part, stopping, room_for, self._tries)
+        _log.info("downloaded %s: %.1f MB in %.1f s", part.name, part.stat().st_size / 1e6, time.monotonic() - began)
 
     def _on_volume(self, url: str) -> Path | None:
         """The object as a file of the mounted volume, where the store is that volume: its bucket is the volume."""
@@ -169,17 +173,13 @@ class Shelf:
             with suppress(OSError):
                 if time.time() - part.stat().st_mtime > _ABANDONED:
                     part.unlink()
-        kept = sorted(
-            (path for path in folder.glob(f"*/{FETCHED}") if not path.parent.is_symlink()),
-            key=lambda path: path.stat().st_mtime,
-        )
-        sizes = {path: sum(file.stat().st_size for file in path.parent.iterdir()) for path in kept}
-        total = sum(sizes.values())
-        for path in kept:
+        kept = sorted(_kept(folder))
+        total = sum(bytes_of for _, bytes_of, _ in kept)
+        for _, bytes_of, entry in kept:
             if total + size <= self._limit and shutil.disk_usage(folder).free >= needed:
                 break
-            if _let_go(path.parent):
-                total -= sizes[path]
+            if _let_go(entry):
+                total -= bytes_of
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise StorageFull(
@@ -219,6 +219,14 @@ def _use(entry: Path) -> BinaryIO | None:
             raise
         file.close()
     return None
+
+
+def _kept(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Last use, bytes and folder of each data set that was fetched; other processes may let them go meanwhile."""
+    for mark in folder.glob(f"*/{FETCHED}"):
+        with suppress(OSError):
+            if not mark.parent.is_symlink():
+                yield mark.stat().st_mtime, sum(file.stat().st_size for file in mark.parent.iterdir()), mark.parent
 
 
 def _let_go(entry: Path) -> bool:
