@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -22,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import runpod
 from runpod.serverless.modules.worker_state import JobsProgress
@@ -31,10 +32,22 @@ from seedpod import __version__
 from seedpod.errors import Cause, ConfigError, ContractMismatch, TrainingError, TrialCancelled, TrialError
 from seedpod.training.child import PoolLimits
 from seedpod.training.datasets import NAMES, available, prepare
+from seedpod.training.download import send as bring
 from seedpod.training.gpu import devices_of, gpu_name
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
 from seedpod.training.shelf import Shelf
-from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult, Wire, WorkerReport, probe_wire
+from seedpod.training.tasks import FinalTask
+from seedpod.trial import (
+    KeepModel,
+    Report,
+    Status,
+    TrialProgress,
+    TrialRequest,
+    TrialResult,
+    Wire,
+    WorkerReport,
+    probe_wire,
+)
 
 MOST_JOBS = 6
 """Jobs that one worker may run side by side."""
@@ -62,6 +75,8 @@ VOLUME = Path("/runpod-volume")
 
 FRAMES = 6
 """Frames of a traceback that an error text carries."""
+
+Answer = TypeVar("Answer")
 
 log = logging.getLogger("seedpod.worker")
 
@@ -154,6 +169,30 @@ class Worker:
             send: Sends progress on.
             spare: Told the seconds until the probable end, when that is near.
         """
+        return await self._in_a_process(
+            request, send, spare, lambda report, key, _: self._pool.run(request.spec, report, key)
+        )
+
+    async def keep(self, request: TrialRequest, keep: KeepModel, send: Callable[[TrialProgress], None]) -> Wire:
+        """Train the final model, send its file, and tell of it what ``train_final`` tells; otherwise as ``train``."""
+
+        def work(report: Report, key: str, stopping: Callable[[], bool]) -> Wire:
+            with tempfile.TemporaryDirectory() as place:
+                path = Path(place) / "model.keras"
+                task = FinalTask(request.spec, keep.epochs, keep.on_all, str(path), measured=False)
+                found = self._pool.perform(task, report, key)
+                bring(path, keep.model, stopping)
+                return found
+
+        return await self._in_a_process(request, send, lambda _: None, work)
+
+    async def _in_a_process(
+        self,
+        request: TrialRequest,
+        send: Callable[[TrialProgress], None],
+        spare: Callable[[float], None],
+        work: Callable[[Report, str, Callable[[], bool]], Answer],
+    ) -> Answer:
         loop = asyncio.get_running_loop()
         key = next(self._keys)  # the same spec, and even the same job, may run here twice
         epoch_began = [0.0]
@@ -165,12 +204,12 @@ class Worker:
             if left <= epoch + REFILL_SECONDS:  # after the next epoch it would be too late
                 loop.call_soon_threadsafe(spare, left)
 
-        def run() -> TrialResult:
+        def run() -> Answer:
             spec = request.spec
             self._have_data(spec.dataset)
             with self._shelf.having(spec.dataset, spec.fingerprint, request.data, lambda: unwanted[0]):
                 loop.call_soon_threadsafe(there.set)
-                return self._pool.run(spec, report, key)
+                return work(report, key, lambda: unwanted[0])
 
         there, unwanted = asyncio.Event(), [False]
         trial = asyncio.ensure_future(loop.run_in_executor(self._threads, run))
@@ -190,7 +229,7 @@ class Worker:
                 self._endings.add(ending)
                 ending.add_done_callback(self._endings.discard)
 
-    async def _end(self, trial: asyncio.Future[TrialResult], key: str) -> None:
+    async def _end(self, trial: asyncio.Future[Any], key: str) -> None:
         """Cancel until it has ended: the pool does not know a trial yet whose data is still being prepared."""
         while not trial.done():
             self._pool.cancel(key)
@@ -245,7 +284,27 @@ async def handler(job: dict[str, Any]) -> Wire:
         request = TrialRequest.from_wire(asked)
     except ContractMismatch as error:
         return _answer(TrialResult.ended(0, Status.FAILED, error, backend="runpod"))
+    if request.keep is not None:
+        return await _keep_model(job, request, request.keep)
     return _answer(await start_training(job, request))
+
+
+async def _keep_model(job: dict[str, Any], request: TrialRequest, keep: KeepModel) -> Wire:
+    """Train the final model: what was found is the job's output, the model is at the address that was given."""
+
+    def send(progress: TrialProgress) -> None:
+        if progress.epoch < progress.max_epochs:
+            runpod.serverless.progress_update(job, progress.to_wire())
+
+    try:
+        found = await worker().keep(request, keep, send)
+    except TrialCancelled as error:
+        raise RuntimeError("the worker is shutting down") from error
+    except (TrialError, ConfigError) as error:
+        failure = error if isinstance(error, TrialError) else TrainingError(str(error), cause=Cause.DATA)
+        return _answer(TrialResult.ended(request.spec.number, Status.FAILED, failure, backend="runpod"))
+    await asyncio.get_running_loop().run_in_executor(None, _drain_progress)
+    return {"final": found}
 
 
 async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialResult:

@@ -23,6 +23,7 @@ from seedpod.trial import (
     LONGEST_URL,
     MOST_FOLDS,
     SCHEMA,
+    KeepModel,
     ParamValue,
     Status,
     TrialProgress,
@@ -358,6 +359,32 @@ def test_request_comes_back(data: str) -> None:
     assert ("data" in request.to_wire()) is bool(data)
 
 
+MODEL = f"https://s3.example/bucket/{'a' * 32}.keras?X-Amz-Signature=1"
+
+
+@pytest.mark.parametrize("data", ["", URL])
+def test_request_for_a_model_comes_back(data: str) -> None:
+    """A request for the final model is read as it was sent."""
+    request = TrialRequest(samples.SPEC, 1, 60.0, data, KeepModel(3, on_all=True, model=MODEL))
+    assert TrialRequest.from_wire(through_json(request.to_wire())) == request
+
+
+@pytest.mark.parametrize(
+    ("keep", "named"),
+    [
+        (KeepModel(0, on_all=True, model=MODEL), "'epochs'"),
+        (KeepModel(1, on_all=1, model=MODEL), "'on_all'"),  # type: ignore[arg-type]
+        (KeepModel(1, on_all=True, model=URL), "'model'"),
+        (KeepModel(1, on_all=True, model=""), "'model'"),
+        (KeepModel(1, on_all=True, model=MODEL.replace("https:", "ftp:")), "'model'"),
+    ],
+)
+def test_what_is_no_request_for_a_model_is_named(keep: KeepModel, named: str) -> None:
+    """Each field of a request for the final model is refused by its name."""
+    with pytest.raises(ContractMismatch, match=named):
+        TrialRequest.from_wire(TrialRequest(samples.SPEC, 1, 60.0, URL, keep).to_wire())
+
+
 @given(samples.specs)
 def test_a_packed_spec_comes_back(spec: TrialSpec) -> None:
     """Whatever a spec holds, its request holds."""
@@ -402,7 +429,9 @@ def test_what_is_no_address_is_named_and_not_quoted(data: Any) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_largest_request_is_small(name: str) -> None:
-    """The longest request that a search space of ours can make, with the longest address, is under 1 KB."""
+    """The longest request that a search space of ours can make, with the longest address, is under 1 KB; so is the one
+    for its final model, with two addresses of AWS.
+    """
     config = OptimizationConfig(search_space=name)
     space = SearchSpace(read_definition(config), Images((224, 224, 3), 10**6, (1, 1000), mirrored=True))
     largest = space.walk(lambda _, values: max(longest(values), key=lambda value: len(canonical_json(value))))
@@ -427,3 +456,12 @@ def test_largest_request_is_small(name: str) -> None:
     )
     url = URL + "".join(chance.choices(string.ascii_letters, k=LONGEST_URL - len(URL)))
     assert len(json.dumps(TrialRequest(spec, 1000, 604_800.123456, url).to_wire())) <= 1024
+    where = f"https://{'x' * 60}.s3.eu-central-1.amazonaws.com/{'y' * 20}/"
+    signed = (
+        "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAJ5XQ7NPLW2R4TUVZ%2F20261125%2Feu-central-1%2Fs3%2F"
+        "aws4_request&X-Amz-Date=20261125T213456Z&X-Amz-Expires=604800&X-Amz-SignedHeaders=host&X-Amz-Signature="
+    )
+    url = f"{where}{chance.randbytes(32).hex()}.tar{signed}{chance.randbytes(32).hex()}"
+    model = f"{where}{chance.randbytes(16).hex()}.keras{signed}{chance.randbytes(32).hex()}"
+    final = TrialRequest(spec, 1000, 604_800.123456, url, KeepModel(987, on_all=False, model=model))
+    assert len(json.dumps(final.to_wire())) <= 1024

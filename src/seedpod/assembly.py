@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seedpod.backends.fallback import FallbackBackend
+from seedpod.backends.final import RemoteFinal
 from seedpod.backends.ledger import JobLedger
 from seedpod.backends.local import LocalBackend
 from seedpod.backends.runpod import OWNED, JobRules, RunPodBackend
@@ -67,6 +68,27 @@ def make_backend(
         say(f"{error.message} The search runs on this machine.")
         return local()
     return FallbackBackend(remote, local, say) if config.runpod_service_fallback_local else remote
+
+
+def final_elsewhere(
+    config: OptimizationConfig, key: Secret | None, say: Say, cache_dir: Path
+) -> Callable[[], RemoteFinal] | None:
+    """What makes the trainer of final models on the endpoint; None where these settings train them here."""
+    if config.final_on != "remote":
+        return None
+
+    address = parse_address(config.runpod_service_endpoint)
+    store = DataStore(config.data_store, config.data_store_endpoint)
+
+    def make() -> RemoteFinal:
+        if key is None:
+            raise EndpointRefused(NO_KEY)
+        store.check()
+        rules = JobRules(timeout=config.runpod_service_timeout, retries=config.trial_retries)
+        data = SentData(store, cache_dir, say).address
+        return RemoteFinal(connect(address, key, 2), store, data, rules, say)
+
+    return make
 
 
 def most_at_once(config: OptimizationConfig) -> int:

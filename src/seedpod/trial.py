@@ -34,7 +34,10 @@ _LONGEST_TEXT = 200  # characters
 LONGEST_URL = 500
 """Characters of the address of a data set, so that a request with it stays under 1 KB."""
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_OBJECT = re.compile(r"[0-9a-f]{64}\.tar")
+DATA_OBJECT = re.compile(r"[0-9a-f]{64}\.tar")
+"""What the object of a packed data set is called: by its SHA-256."""
+MODEL_OBJECT = re.compile(r"[0-9a-f]{32}\.keras")
+"""What the object of a final model is called, by chance."""
 _LARGEST_SPEC = 12 * 2**20  # bytes when unpacked; endpoints take no larger request anyway
 
 ParamValue = bool | int | float | str
@@ -171,6 +174,21 @@ class TrialSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepModel:
+    """What makes a request one for the final model: the spec trained once more, and the model sent back.
+
+    Attributes:
+        epochs: Epochs to train: those that validation chose.
+        on_all: Train on training and validation images; else on the training part alone.
+        model: Presigned address that takes the model's file.
+    """
+
+    epochs: int
+    on_all: bool
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrialRequest:
     """One try of a spec on a remote worker: the input of its job.
 
@@ -179,45 +197,64 @@ class TrialRequest:
         attempt: Which try it is, from 1.
         time_limit: Seconds of training after which the worker ends it by force.
         data: Presigned address of the packed data set, for a worker that does not have it; empty where all have it.
+        keep: None for a trial.
     """
 
     spec: TrialSpec
     attempt: int
     time_limit: float
     data: str = ""
+    keep: KeepModel | None = None
 
     def to_wire(self) -> Wire:
         """The request as plain JSON data, under 1 KB: the spec is deflated, which leaves room for an address.
 
         ``uid`` names it in the endpoint's own lists, and in the run's records, which have the spec in clear.
         """
-        return {
+        plain = {
             "schema": SCHEMA,
             "uid": self.spec.uid,
             "spec": _packed(self.spec.to_wire()),
             "attempt": self.attempt,
             "time_limit": float(self.time_limit),
-        } | ({"data": self.data} if self.data else {})
+        }
+        if self.keep is not None:  # two addresses have much in common
+            return {**plain, "keep": _packed({"schema": SCHEMA, "data": self.data, **asdict(self.keep)})}
+        return {**plain, "data": self.data} if self.data else plain
 
     @classmethod
     def from_wire(cls, data: object) -> Self:
         """Read a request back; raises ContractMismatch naming the field."""
         read = _Reader("request", data)
         uid = read.text("uid")
+        kept = _Reader("request", read.packed("keep")) if read.has("keep") else None
         request = cls(
             spec=TrialSpec.from_wire(read.packed("spec")),
             attempt=read.integer("attempt", low=1, high=1000),
             time_limit=read.number("time_limit", low=1.0, high=7 * 24 * 3600.0),
-            data=read.address_if_any("data"),
+            data=(kept or read).address_if_any("data", DATA_OBJECT),
+            keep=None
+            if kept is None
+            else KeepModel(
+                epochs=kept.integer("epochs", low=1, high=1000),
+                on_all=kept.truth("on_all"),
+                model=kept.address("model", MODEL_OBJECT),
+            ),
         )
+        if kept is not None:
+            kept.finish()
         if uid != request.spec.uid:
             read.refuse("uid", uid, f"{request.spec.uid}, which is its spec's")
         read.finish()
         return request
 
 
-def object_of(url: str) -> str:
-    """The name of the object, ``<SHA-256>.tar``, that a presigned address leads to.
+def object_of(url: str, name_like: re.Pattern[str] = DATA_OBJECT) -> str:
+    """The name of the object that a presigned address leads to.
+
+    Args:
+        url: The address.
+        name_like: What the object may be called.
 
     Raises:
         ValueError: No worker takes such an address; the message says why, without its signature.
@@ -232,8 +269,8 @@ def object_of(url: str) -> str:
         raise ValueError("it is not https")
     if parts.username is not None or parts.fragment or not parts.hostname or parts.port == 0:
         raise ValueError("it is no plain address")
-    if not _OBJECT.fullmatch(name):
-        raise ValueError("it names no packed data set")
+    if not name_like.fullmatch(name):
+        raise ValueError("it names no object of ours")
     return name
 
 
@@ -516,6 +553,9 @@ def finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 _WORDS = (
+    b'{"data":"http://.amazonaws.com/seedpod/.tar?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=%2Fus-east-1%2Fs3'
+    b'%2Faws4_request&X-Amz-Date=20261125T000000Z&X-Amz-Expires=3660&X-Amz-SignedHeaders=host&X-Amz-Signature=",'
+    b'"epochs":10,"model":"https://s3api-.runpod.io/.keras?X-Amz-Algorithm=","on_all":true}'
     b'{"cv_folds":1,"dataset":"","fingerprint":"","max_epochs":10,"max_model_mb":0.0,"max_parameters":10000000,'
     b'"max_seconds":0.0,"min_accuracy":0.0,"min_accuracy_epochs":3,"min_epochs":1,"number":0,"objectives":['
     b'"val_loss","macro_f1","balanced_accuracy","inference_latency","model_size","training_time","val_accuracy"],'
@@ -648,17 +688,28 @@ class _Reader:
         except (ValueError, RecursionError):
             self.refuse(name, value, "a packed spec")
 
-    def address_if_any(self, name: str) -> str:
-        value = self._data.pop(name, "")
-        if value == "":
+    def address_if_any(self, name: str, name_like: re.Pattern[str]) -> str:
+        if self._data.get(name, "") == "":
+            self._data.pop(name, None)
             return ""
+        return self.address(name, name_like)
+
+    def address(self, name: str, name_like: re.Pattern[str]) -> str:
+        value = self.anything(name)
         try:
-            object_of(value if isinstance(value, str) else "")
+            object_of(value if isinstance(value, str) else "", name_like)
         except ValueError as error:  # the value is a signature that somebody else might use
-            raise ContractMismatch(
-                f"{self._what}: field {name!r} is no presigned address of a packed data set: {error}."
-            ) from error
+            raise ContractMismatch(f"{self._what}: field {name!r} is no presigned address: {error}.") from error
         return str(value)
+
+    def has(self, name: str) -> bool:
+        return name in self._data
+
+    def truth(self, name: str) -> bool:
+        value = self.anything(name)
+        if not isinstance(value, bool):
+            self.refuse(name, value, "true or false")
+        return bool(value)
 
     def choice(self, name: str, kind: type[Status]) -> Status:
         value = self.anything(name)

@@ -104,7 +104,7 @@ def test_what_a_worker_could_not_fetch_is_tried_again_with_a_new_address() -> No
 
     def noting(worker: HandWorker, job: str, request: Any) -> None:
         asked.append(TrialRequest.from_wire(request).data)
-        (failing(Cause.DOWNLOAD) if len(asked) < 3 else completes)(worker, job, request)
+        (failing(Cause.TRANSFER) if len(asked) < 3 else completes)(worker, job, request)
 
     with InProcess() as endpoint, HandWorker(endpoint, [noting]):
         backend = RunPodBackend(gate_to(endpoint), most_at_once=2, data=address)
@@ -117,8 +117,8 @@ def test_what_a_worker_could_not_fetch_is_tried_again_with_a_new_address() -> No
 
 def test_a_download_that_fails_for_good_fails_its_trial_with_its_cause() -> None:
     """After the last attempt the trial fails as a download, in the worker's words."""
-    with InProcess() as endpoint, HandWorker(endpoint, [failing(Cause.DOWNLOAD)]):
+    with InProcess() as endpoint, HandWorker(endpoint, [failing(Cause.TRANSFER)]):
         backend = RunPodBackend(gate_to(endpoint), most_at_once=2, data=address)
         with closing(backend), pytest.raises(JobFailed, match="its address has expired") as caught:
             backend.run(new_spec(), ignore)
-    assert caught.value.cause is Cause.DOWNLOAD
+    assert caught.value.cause is Cause.TRANSFER

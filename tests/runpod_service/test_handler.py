@@ -434,7 +434,7 @@ def test_a_worker_fetches_the_images_that_a_job_brings(tmp_path: Path) -> None:
         time.sleep(1.0)
         failed = service.result(service.submit(asked(3, expired, dataset=f"{info.id}x")))
         assert failed.error is not None
-        assert failed.error.cause is Cause.DOWNLOAD
+        assert failed.error.cause is Cause.TRANSFER
         assert "expired" in failed.error.message
         assert service.probe().datasets == {info.id: info.fingerprint}
     assert attach(info.id, info.fingerprint, away).info == info

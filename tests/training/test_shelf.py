@@ -120,7 +120,7 @@ def test_a_line_that_is_always_cut_is_told(server: Server, home: Path, tmp_path:
     with pytest.raises(TrainingError, match=rf"data set {info.id} .* from 127.0.0.1: .*lost") as caught:
         fetch(Shelf(tmp_path, ROOM, tries=3), info, store_at(line.url).url(packed.name, 60))
     line.close()
-    assert caught.value.cause is Cause.DOWNLOAD
+    assert caught.value.cause is Cause.TRANSFER
     fetch(Shelf(tmp_path, ROOM), info, store_at(server.url).url(packed.name, 60))
     assert server.asked("GET", packed.name)[-1] == "206"
     assert same(info, home, tmp_path)
@@ -133,7 +133,7 @@ def test_an_expired_address_is_told(server: Server, home: Path, tmp_path: Path) 
     time.sleep(2.1)
     with pytest.raises(TrainingError, match=rf"data set {info.id} .* expired") as caught:
         fetch(Shelf(tmp_path, ROOM), info, url)
-    assert caught.value.cause is Cause.DOWNLOAD
+    assert caught.value.cause is Cause.TRANSFER
     assert "Signature" not in str(caught.value)
     fetch(Shelf(tmp_path, ROOM), info, store_at(server.url).url(packed.name, 60))
 

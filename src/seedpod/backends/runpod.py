@@ -639,7 +639,7 @@ def _read_result(spec: TrialSpec, where: str, data: object) -> TrialResult:
     if result.status is Status.PRUNED:  # by the trainer itself, as hopeless
         return result
     if error is not None:
-        if error.cause is Cause.DOWNLOAD:
+        if error.cause is Cause.TRANSFER:
             raise JobFailed(f"{where}: {error.message}", cause=error.cause, detail=error.detail)
         failed = TrainingError(error.message, cause=error.cause, detail=error.detail)
         failed.values = spec.curve(result.history)

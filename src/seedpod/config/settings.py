@@ -52,6 +52,7 @@ HARMLESS = frozenset(
         "max_cost",
         "dashboard",
         "final_model",
+        "final_on",
         "export",
         "report",
         "tensorboard",
@@ -80,6 +81,7 @@ _DASHBOARDS = (
     Option("web"),
 )
 _FINAL_MODELS = (Option("retrain"), Option("best"), Option("none", also=("false", "no", "off")))
+_FINAL_ON = (Option("local"), Option("remote"))
 _EXPORTS = tuple(Option(name) for name in ("onnx", "savedmodel", "tflite"))
 _REPORTS = (Option("html"), Option("png"), Option("none", also=("false", "no", "off")))
 _MODES = (Option("simple"), Option("health"))
@@ -324,6 +326,14 @@ class OptimizationConfig:
             "the model to keep: the best configuration trained on all training images, or the best trial's own model",
         ),
     )
+    final_on: str = field(
+        default="local",
+        metadata=about(
+            RESULT,
+            Choice(_FINAL_ON),
+            "where the final model is trained; remote is the endpoint, and it comes back by data_store",
+        ),
+    )
     export: tuple[str, ...] = field(
         default=(), metadata=about(RESULT, Several(_EXPORTS), "formats to write the final model in besides .keras")
     )
@@ -460,6 +470,15 @@ def _store_conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> I
             "is the API of a data_store, and there is none. Set data_store=s3://BUCKET/PREFIX too.",
         )
     dataset, endpoint = values.get("dataset"), values.get("runpod_service_endpoint")
+    if values.get("final_on") == "remote" and not (
+        values.get("use_runpod_service") and values.get("data_store") and endpoint != "local"
+    ):
+        yield complaint(
+            "final_on=remote",
+            origins.get("final_on", ""),
+            "needs use_runpod_service=true, an endpoint that stays (not local, which ends with the trials), and "
+            "data_store=s3://BUCKET/PREFIX, by which the model comes back.",
+        )
     if not values.get("use_runpod_service") or values.get("data_store") != "":
         return
     if not isinstance(dataset, str) or dataset in DATASETS or not endpoint or _is_here(str(endpoint)):

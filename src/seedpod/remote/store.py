@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from seedpod.errors import BackendError, ConfigError, EndpointRefused, EndpointUnreachable, TrialCancelled
@@ -90,15 +91,27 @@ class DataStore:
                 "characters), and a short bucket and prefix."
             ) from error
 
-    def url(self, name: str, seconds: float) -> str:
-        """An address that gives the object to whoever has it, for so long. Asks nobody."""
+    def url(self, name: str, seconds: float, *, put: bool = False) -> str:
+        """An address that gives the object to whoever has it, or takes it (``put``), for so long. Asks nobody."""
         from botocore.exceptions import BotoCoreError
 
         life = math.ceil(min(max(seconds, 1.0), LONGEST_LIFE))
+        operation = "put_object" if put else "get_object"
         try:
-            return str(self._client.generate_presigned_url("get_object", Params=self._object(name), ExpiresIn=life))
+            return str(self._client.generate_presigned_url(operation, Params=self._object(name), ExpiresIn=life))
         except BotoCoreError as error:
             raise self._trouble(error) from None
+
+    def take(self, name: str, file: Path) -> None:
+        """Move an object into a file; raises as ``upload`` does."""
+        answer = self._ask("get_object", **self._object(name))
+        try:
+            with answer["Body"] as body, file.open("wb") as target:
+                while chunk := body.read(2**20):
+                    target.write(chunk)
+        except _lost() as error:
+            raise self._trouble(error) from None
+        self._ask("delete_object", **self._object(name))
 
     def has(self, name: str, size: int) -> bool:
         """Whether the object is there, and whole."""
@@ -214,6 +227,14 @@ class DataStore:
         why = _WHY.get(code) or _WHY.get(str(status)) or f"it answers {code} to {error.operation_name}"
         kind = EndpointUnreachable if status >= _TEMPORARY or code == "SlowDown" else EndpointRefused
         return kind(f"{where}: {why}.", detail=f"{error.operation_name}: HTTP {status} {code}")
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """What boto3 raises where an answer is cut short."""
+    from botocore.exceptions import BotoCoreError, HTTPClientError
+    from urllib3.exceptions import HTTPError
+
+    return BotoCoreError, HTTPClientError, HTTPError
 
 
 def require() -> None:

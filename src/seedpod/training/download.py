@@ -1,4 +1,4 @@
-"""A file from a presigned address: goes on where it was cut off, follows nobody elsewhere, and is told from its bytes.
+"""A file from a presigned address, or to one: goes on where it was cut off, follows nobody elsewhere.
 
 Runs on workers, whose image has no more than the standard library for it.
 """
@@ -47,7 +47,7 @@ def download(
         tries: Connections in a row that may bring nothing.
 
     Raises:
-        TrainingError: The address has expired or is refused, or the connection is lost for good: cause DOWNLOAD.
+        TrainingError: The address has expired or is refused, or the connection is lost for good: cause TRANSFER.
         StorageFull: The file cannot be written.
         TrialCancelled: It was to stop.
     """
@@ -65,8 +65,27 @@ def download(
         has = _size(file)
         failures, had = (0 if has > had else failures + 1), has
         if failures >= tries:
-            raise TrainingError(f"{why}, {has:,} bytes have arrived", cause=Cause.DOWNLOAD)
+            raise TrainingError(f"{why}, {has:,} bytes have arrived", cause=Cause.TRANSFER)
         _pause(min(_PAUSES[0] * 2**failures, _PAUSES[1]), stopping)
+
+
+def send(file: Path, url: str, stopping: Callable[[], bool], tries: int = TRIES) -> None:
+    """Bring a file to an address, all of it at each try; raises as ``download`` does."""
+    for failures in range(tries):
+        try:
+            with file.open("rb") as opened:
+                headers = {"Content-Length": str(_size(file)), "Content-Type": "application/octet-stream"}
+                request = urllib.request.Request(url, data=opened, headers=headers, method="PUT")  # noqa: S310 - checked
+                with _opener(url).open(request, timeout=_SILENCE):
+                    return
+        except HTTPError as error:
+            with error:
+                why = _judge(error, file)
+        except (OSError, HTTPException) as error:
+            why = f"the connection was lost ({_brief(error)})"
+        if failures + 1 < tries:
+            _pause(min(_PAUSES[0] * 2**failures, _PAUSES[1]), stopping)
+    raise TrainingError(why, cause=Cause.TRANSFER)
 
 
 def _once(url: str, file: Path, stopping: Callable[[], bool], room_for: Callable[[int], None]) -> None:
@@ -122,10 +141,10 @@ def _judge(error: HTTPError, file: Path) -> str:
     found = _TOLD.search(said)
     told = f"HTTP {error.code} {found[1].decode()}" if found else f"HTTP {error.code}"
     if error.code in {400, 401, 403}:
-        raise TrainingError(f"its address has expired, or is refused ({told})", cause=Cause.DOWNLOAD)
+        raise TrainingError(f"its address has expired, or is refused ({told})", cause=Cause.TRANSFER)
     if 300 <= error.code <= 399:
-        raise TrainingError(f"its address leads elsewhere, where no worker follows ({told})", cause=Cause.DOWNLOAD)
-    raise TrainingError(f"the store does not have it any more ({told})", cause=Cause.DOWNLOAD)
+        raise TrainingError(f"its address leads elsewhere, where no worker follows ({told})", cause=Cause.TRANSFER)
+    raise TrainingError(f"the store does not have it any more ({told})", cause=Cause.TRANSFER)
 
 
 def _span(status: int, headers: Message) -> tuple[int, int | None]:

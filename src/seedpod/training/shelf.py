@@ -70,7 +70,7 @@ class Shelf:
             stopping: Whether it is still wanted; looked at now and then.
 
         Raises:
-            TrainingError: It cannot be had; cause DOWNLOAD where it may be another time, with another address.
+            TrainingError: It cannot be had; cause TRANSFER where it may be another time, with another address.
             TrialCancelled: It was to stop.
         """
         with ExitStack() as uses:
