@@ -39,9 +39,9 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_the_same_trials_as_locally_and_one_download_a_worker(tmp_path: Path) -> None:
-    """A search over a user's file on two workers that do not have it has the trials of the local one, bit for bit, and so
-    has the final model that a worker has trained; each worker has downloaded once, and neither the secret nor a signature
-    is in any file of the run.
+    """A search over a user's file on two workers that do not have it has the trials of the local one, bit for bit, and
+    the final model that a worker has trained is the local one too; each worker has downloaded once, and neither the
+    secret nor a signature is in any file of the run.
     """
     file = save_images(tmp_path / "own.npz")
     common = (f"dataset={file}", *SEARCH, f"cache_dir={tmp_path / 'home'}", "final_model=retrain")

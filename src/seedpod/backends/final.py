@@ -105,6 +105,7 @@ class RemoteFinal:
                 self._cancel(job)
         found = _found(task.spec, status)
         self._store.take(name, Path(task.path))
+        self._store.remove(name)
         if _sha256(Path(task.path)) != found["model"].get("sha256"):
             raise JobFailed(f"job {job}: the model that came back is not the one that was sent.")
         return found

@@ -103,7 +103,7 @@ class DataStore:
             raise self._trouble(error) from None
 
     def take(self, name: str, file: Path) -> None:
-        """Move an object into a file; raises as ``upload`` does."""
+        """Write an object into a file; raises as ``upload`` does."""
         answer = self._ask("get_object", **self._object(name))
         try:
             with answer["Body"] as body, file.open("wb") as target:
@@ -111,6 +111,9 @@ class DataStore:
                     target.write(chunk)
         except _lost() as error:
             raise self._trouble(error) from None
+
+    def remove(self, name: str) -> None:
+        """Remove an object, if it is there."""
         self._ask("delete_object", **self._object(name))
 
     def has(self, name: str, size: int) -> bool:
