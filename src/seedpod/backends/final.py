@@ -96,6 +96,7 @@ class RemoteFinal:
             KeepModel(task.epochs, task.on_all, self._store.url(name, life, put=True)),
         )
         job = self._endpoint.run(request.to_wire(), execution_timeout=limit, ttl=life)
+        self._say(f"the final model trains on the endpoint, as job {job}")
         ended = False
         try:
             status = self._end_of(job, task.spec, attempt, report)

@@ -22,6 +22,7 @@ TRIES = 8
 """In a row that bring no byte, in some 11 s; each byte begins the count anew."""
 _CHUNK = 2**20
 _PAUSES = (0.05, 5.0)  # seconds before the next try: the first, and the longest
+_NOTHING_LEFT = 416  # Range Not Satisfiable
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 _TOLD = re.compile(rb"<Code>([A-Za-z]{1,40})</Code>")
 
@@ -57,13 +58,15 @@ def download(
             _once(url, file, stopping, room_for)
         except HTTPError as error:
             with error:
-                why = _judge(error, file)
+                if error.code == _NOTHING_LEFT:  # or what is there is something else: its hash tells the two apart
+                    return
+                why = _judge(error)
         except (OSError, HTTPException) as error:
             why = f"the connection was lost ({_brief(error)})"
         else:
             return
         has = _size(file)
-        failures, had = (0 if has > had else failures + 1), has
+        failures, had = (0 if has > had else failures + 1), max(has, had)
         if failures >= tries:
             raise TrainingError(f"{why}, {has:,} bytes have arrived", cause=Cause.TRANSFER)
         _pause(min(_PAUSES[0] * 2**failures, _PAUSES[1]), stopping)
@@ -80,7 +83,7 @@ def send(file: Path, url: str, stopping: Callable[[], bool], tries: int = TRIES)
                     return
         except HTTPError as error:
             with error:
-                why = _judge(error, file)
+                why = _judge(error)
         except (OSError, HTTPException) as error:
             why = f"the connection was lost ({_brief(error)})"
         if failures + 1 < tries:
@@ -110,29 +113,19 @@ def _save(answer: Any, file: Path, stopping: Callable[[], bool]) -> None:
         target = file.open("ab")
     except OSError as error:
         raise StorageFull(_brief(error)) from error
-    try:
-        with target:
-            while chunk := answer.read(_CHUNK):
-                if stopping():
-                    raise TrialCancelled("the job was cancelled")
-                try:
-                    target.write(chunk)
-                    target.flush()
-                except OSError as error:
-                    raise StorageFull(_brief(error)) from error
-    except OSError as error:
-        if target.closed and getattr(error, "errno", None) == 28:  # ENOSPC, told when the file was closed
-            raise StorageFull(_brief(error)) from error
-        raise
+    with target:
+        while chunk := answer.read(_CHUNK):
+            if stopping():
+                raise TrialCancelled("the job was cancelled")
+            try:
+                target.write(chunk)
+                target.flush()  # so that a full disk is told here, where it is not taken for a lost connection
+            except OSError as error:
+                raise StorageFull(_brief(error)) from error
 
 
-def _judge(error: HTTPError, file: Path) -> str:
+def _judge(error: HTTPError) -> str:
     """Why an answer that is no success may be another one next time; raises TrainingError where it will not."""
-    if error.code == 416:  # nothing is left to bring, or what is there is longer: the hash tells the two apart
-        _, total = _span(error.code, error.headers)
-        if total != _size(file):
-            file.unlink(missing_ok=True)
-        return "the store has no such bytes (HTTP 416)"
     if error.code in _PASSING:
         return f"the store answers HTTP {error.code}"
     said = b""
@@ -149,9 +142,9 @@ def _judge(error: HTTPError, file: Path) -> str:
 
 def _span(status: int, headers: Message) -> tuple[int, int | None]:
     """The first byte of an answer, and the size of the whole where it is told."""
-    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", headers.get("Content-Range", "").strip())
-    if status in {206, 416} and found:
-        return int(found[1] or 0), None if found[2] == "*" else int(found[2])
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+    if status == 206 and found:
+        return int(found[1]), None if found[2] == "*" else int(found[2])
     length = headers.get("Content-Length", "")
     return 0, int(length) if length.isdecimal() and status == 200 else None
 

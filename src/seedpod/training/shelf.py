@@ -122,7 +122,8 @@ class Shelf:
         part = there or entry.with_name(f".{entry.name}.{name[:16]}.part")
         if there is None:
             resumed = part.exists()
-            self._download(url, part, stopping)
+            if not (resumed and _is(part, name)):
+                self._download(url, part, stopping)
             if resumed and not _is(part, name):  # half of it may be an older accident's
                 part.unlink(missing_ok=True)
                 self._download(url, part, stopping)
