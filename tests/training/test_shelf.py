@@ -166,9 +166,11 @@ def test_what_has_arrived_whole_is_not_fetched_again(server: Server, home: Path,
     (tmp_path / "datasets").mkdir()
     part = tmp_path / "datasets" / f".{info.id}.{packed.name[:16]}.part"
     part.write_bytes(packed.read(0, packed.size))
+    (tmp_path / "datasets" / f".{info.id}.0.tmp").mkdir()
     fetch(Shelf(tmp_path, ROOM), info, store_at(server.url).url(packed.name, 60))
     assert server.asked("GET", packed.name) == []
     assert same(info, home, tmp_path)
+    assert names(tmp_path) == {info.id}
 
 
 def test_another_data_set_is_refused(server: Server, home: Path, tmp_path: Path) -> None:

@@ -137,7 +137,10 @@ class Shelf:
             )
         if there is not None:
             self._make_room(part.stat().st_size, part.stat().st_size, entry.parent)
+        for left in entry.parent.glob(f".{entry.name}.*.tmp"):  # by a worker that was killed
+            shutil.rmtree(left, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", suffix=".tmp", dir=entry.parent))
+        work.chmod(0o755)
         try:
             _unpack(part, work, entry.name, fingerprint)
             if there is None:
