@@ -24,6 +24,8 @@ template and endpoint are found by name. A tag is needed, and not "latest": work
   --idle-timeout S        seconds that an idle worker is kept (5)
   --execution-timeout S   seconds after which RunPod ends a job (3600)
   --disk GB               container disk (20)
+  --cache-gb GB           of it for data sets that searches bring along (10)
+  --volume ID             network volume to mount; workers read data sets from it
   --no-flashboot          without RunPod's quick restarts
   --build-timeout S       seconds for the build, and for the push (3600)
   --smoke-timeout S       seconds for the trial job (600)
@@ -34,7 +36,8 @@ USAGE
 
 NAME=seedpod DEVICE=gpu DATASETS="digits mnist" CPUS=cpu3c,cpu5c VCPUS=2 MIN_CUDA=12.5 WORKERS_MAX=3 CONCURRENCY=1
 GPUS="NVIDIA RTX A4000,NVIDIA RTX A5000,NVIDIA L4,NVIDIA GeForce RTX 3090"
-IDLE_TIMEOUT=5 EXECUTION_TIMEOUT=3600 DISK=20 FLASHBOOT=true BUILD_TIMEOUT=3600 SMOKE_TIMEOUT=600 DRY_RUN=false IMAGE=
+IDLE_TIMEOUT=5 EXECUTION_TIMEOUT=3600 DISK=20 CACHE_GB=10 FLASHBOOT=true BUILD_TIMEOUT=3600 SMOKE_TIMEOUT=600
+DRY_RUN=false IMAGE='' VOLUME=''
 API=${SEEDPOD_RUNPOD_REST:-https://rest.runpod.io/v1} # another one is for tests
 HTTP_TIMEOUT=${SEEDPOD_HTTP_TIMEOUT:-60}              # seconds for one answer
 KEY=${RUNPOD_API_KEY:-}
@@ -129,6 +132,8 @@ read_arguments() {
             --idle-timeout) IDLE_TIMEOUT=$2 ;;
             --execution-timeout) EXECUTION_TIMEOUT=$2 ;;
             --disk) DISK=$2 ;;
+            --cache-gb) CACHE_GB=$2 ;;
+            --volume) VOLUME=$2 ;;
             --build-timeout) BUILD_TIMEOUT=$2 ;;
             --smoke-timeout) SMOKE_TIMEOUT=$2 ;;
             *) fail "there is no option $1; see --help." ;;
@@ -151,6 +156,8 @@ check_arguments() {
     number --idle-timeout "$IDLE_TIMEOUT" 1 3600
     number --execution-timeout "$EXECUTION_TIMEOUT" 5 604800
     number --disk "$DISK" 1 1000
+    number --cache-gb "$CACHE_GB" 0 1000
+    [[ $VOLUME =~ ^[A-Za-z0-9_-]*$ ]] || fail "--volume $VOLUME: must be a network volume's id."
     number --build-timeout "$BUILD_TIMEOUT" 1 86400
     number --smoke-timeout "$SMOKE_TIMEOUT" 1 86400
     [[ $API == https://* || $API == http://127.0.0.1:* ]] || fail "SEEDPOD_RUNPOD_REST=$API: must be https."
@@ -229,15 +236,15 @@ print(found)
 '
 
 write_template() { # new|known
-    python3 - "$SCRATCH/body" "$1" "$NAME" "$IMAGE" "$DISK" "$CONCURRENCY" "$DEVICE" <<'PY'
+    python3 - "$SCRATCH/body" "$1" "$NAME" "$IMAGE" "$DISK" "$CONCURRENCY" "$DEVICE" "$CACHE_GB" <<'PY'
 import json, sys
 
-path, new, name, image, disk, concurrency, device = sys.argv[1:]
+path, new, name, image, disk, concurrency, device, cache = sys.argv[1:]
 body = {
     "name": name,
     "imageName": image,
     "containerDiskInGb": int(disk),
-    "env": {"SEEDPOD_WORKER_CONCURRENCY": concurrency},
+    "env": {"SEEDPOD_WORKER_CONCURRENCY": concurrency, "SEEDPOD_CACHE_GB": cache},
     "ports": [],
     "volumeInGb": 0,
 }
@@ -249,10 +256,11 @@ PY
 
 write_endpoint() { # new|known
     python3 - "$SCRATCH/body" "$1" "$TEMPLATE" "$NAME" "$DEVICE" "$GPUS" "$CPUS" "$VCPUS" "$MIN_CUDA" "$WORKERS_MAX" \
-        "$CONCURRENCY" "$IDLE_TIMEOUT" "$EXECUTION_TIMEOUT" "$FLASHBOOT" <<'PY'
+        "$CONCURRENCY" "$IDLE_TIMEOUT" "$EXECUTION_TIMEOUT" "$FLASHBOOT" "$VOLUME" <<'PY'
 import json, sys
 
-path, new, template, name, device, gpus, cpus, vcpus, cuda, most, concurrency, idle, execution, flashboot = sys.argv[1:]
+(path, new, template, name, device, gpus, cpus, vcpus, cuda, most, concurrency, idle, execution, flashboot,
+ volume) = sys.argv[1:]
 body = {
     "name": name,
     "templateId": template,
@@ -269,6 +277,8 @@ if device == "gpu":
     body |= {"gpuTypeIds": gpus.split(","), "gpuCount": 1, "minCudaVersion": cuda}
 else:
     body |= {"cpuFlavorIds": cpus.split(","), "vcpuCount": int(vcpus)}
+if volume:
+    body["networkVolumeId"] = volume
 if new == "new":
     body["computeType"] = device.upper()
 json.dump(body, open(path, "w"), indent=1)
@@ -310,11 +320,12 @@ from pathlib import Path
 from seedpod.trial import TrialRequest, TrialSpec
 name = sys.argv[1]
 manifest = json.loads((Path(os.environ["SEEDPOD_CACHE_DIR"]) / "datasets" / name / "manifest.json").read_text())
-params = dict(conv_layers=1, filters_0=8, kernel_size=3, activation="relu", initializer="he_normal", batch_norm=False,
-    pooling="max", global_pooling=False, dense_layers=0, dropout=0.0, optimizer="adam", learning_rate=0.003,
-    batch_size=64, epochs=1)
+params = dict(conv_blocks=1, convs_per_block=1, filters_0=8, kernel_size=3, activation="relu", initializer="he_normal",
+    normalization="none", residual=False, pooling="max", global_pooling=False, dense_layers=0, dropout=0.0,
+    optimizer="adam", learning_rate=0.003, schedule="constant", warmup=0.0, batch_size=64, label_smoothing=0.0,
+    augmentation=0.0, flip=False, epochs=1)
 spec = TrialSpec(number=0, dataset=name, fingerprint=manifest["fingerprint"], params=params, seed=1, split_seed=1,
-    objective="val_accuracy", max_epochs=1, min_epochs=1, validation_split=0.2, max_parameters=10**7, max_seconds=0.0)
+    objectives=("val_accuracy",), max_epochs=1, min_epochs=1, validation_split=0.2, max_parameters=10**7, max_seconds=0.0)
 print(json.dumps({"input": TrialRequest(spec, 1, 300.0).to_wire()}))
 '
 

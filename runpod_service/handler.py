@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -22,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import runpod
 from runpod.serverless.modules.worker_state import JobsProgress
@@ -31,9 +32,22 @@ from seedpod import __version__
 from seedpod.errors import Cause, ConfigError, ContractMismatch, TrainingError, TrialCancelled, TrialError
 from seedpod.training.child import PoolLimits
 from seedpod.training.datasets import NAMES, available, prepare
+from seedpod.training.download import send as bring
 from seedpod.training.gpu import devices_of, gpu_name
 from seedpod.training.pool import KERAS_TRAINER, TrainerPool
-from seedpod.trial import Status, TrialProgress, TrialRequest, TrialResult, Wire, WorkerReport, probe_wire
+from seedpod.training.shelf import Shelf
+from seedpod.training.tasks import FinalTask
+from seedpod.trial import (
+    KeepModel,
+    Report,
+    Status,
+    TrialProgress,
+    TrialRequest,
+    TrialResult,
+    Wire,
+    WorkerReport,
+    probe_wire,
+)
 
 MOST_JOBS = 6
 """Jobs that one worker may run side by side."""
@@ -53,8 +67,16 @@ WARM_UP_SECONDS = 600.0
 KILL_GRACE = 0.5
 """Seconds that a cancelled trial has to stop between batches, which keeps its process warm, before it is killed."""
 
+CACHE_GB = 10
+"""GB that data sets that requests brought take at most, as the container's disk is 20 by default."""
+
+VOLUME = Path("/runpod-volume")
+"""Where RunPod mounts an endpoint's network volume."""
+
 FRAMES = 6
 """Frames of a traceback that an error text carries."""
+
+Answer = TypeVar("Answer")
 
 log = logging.getLogger("seedpod.worker")
 
@@ -67,6 +89,8 @@ class WorkerSettings:
         concurrency: SEEDPOD_WORKER_CONCURRENCY, jobs at once, 1 to 6, by default 1. A constant: the SDK stops taking
             jobs until the worker is empty when it changes.
         cache_dir: SEEDPOD_CACHE_DIR, where the prepared data sets are.
+        cache_bytes: SEEDPOD_CACHE_GB, what data sets that requests brought may take there, by default 10.
+        volume: SEEDPOD_VOLUME, where a network volume is mounted, if one is; by default where RunPod mounts it.
         trainer: SEEDPOD_TRAINER, ``module:factory`` of what the processes run.
         devices: CUDA_VISIBLE_DEVICES, or all GPUs that the driver lists; shared out among the processes.
         gpu: What the driver calls them; empty for a CPU.
@@ -77,6 +101,8 @@ class WorkerSettings:
     trainer: str
     devices: tuple[str, ...]
     gpu: str = ""
+    cache_bytes: float = CACHE_GB * 1e9
+    volume: Path = VOLUME
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
@@ -84,6 +110,9 @@ class WorkerSettings:
         text = environment.get("SEEDPOD_WORKER_CONCURRENCY", "1")
         if not text.isdecimal() or not 1 <= int(text) <= MOST_JOBS:
             raise ConfigError(f"SEEDPOD_WORKER_CONCURRENCY={text}: must be a whole number from 1 to {MOST_JOBS}.")
+        space = environment.get("SEEDPOD_CACHE_GB", str(CACHE_GB))
+        if not space.replace(".", "", 1).isdecimal():
+            raise ConfigError(f"SEEDPOD_CACHE_GB={space}: must be a number of GB, such as 20.")
         devices = devices_of(environment)
         cache_dir = environment.get("SEEDPOD_CACHE_DIR", "~/.cache/seedpod")
         return cls(
@@ -92,6 +121,8 @@ class WorkerSettings:
             trainer=environment.get("SEEDPOD_TRAINER", KERAS_TRAINER),
             devices=devices,
             gpu=gpu_name() if devices else "",
+            cache_bytes=float(space) * 1e9,
+            volume=Path(environment.get("SEEDPOD_VOLUME", VOLUME)),
         )
 
 
@@ -107,6 +138,7 @@ class Worker:
             trainer=settings.trainer,
             devices=settings.devices,
         )
+        self._shelf = Shelf(settings.cache_dir, settings.cache_bytes, settings.volume)
         self._keys = map(str, itertools.count())
         self._verified: set[str] = set()
         self._endings: set[asyncio.Task[None]] = set()
@@ -137,6 +169,30 @@ class Worker:
             send: Sends progress on.
             spare: Told the seconds until the probable end, when that is near.
         """
+        return await self._in_a_process(
+            request, send, spare, lambda report, key, _: self._pool.run(request.spec, report, key)
+        )
+
+    async def keep(self, request: TrialRequest, keep: KeepModel, send: Callable[[TrialProgress], None]) -> Wire:
+        """Train the final model, send its file, and tell of it what ``train_final`` tells; otherwise as ``train``."""
+
+        def work(report: Report, key: str, stopping: Callable[[], bool]) -> Wire:
+            with tempfile.TemporaryDirectory() as place:
+                path = Path(place) / "model.keras"
+                task = FinalTask(request.spec, keep.epochs, keep.on_all, str(path), measured=False)
+                found = self._pool.perform(task, report, key)
+                bring(path, keep.model, stopping)
+                return found
+
+        return await self._in_a_process(request, send, lambda _: None, work)
+
+    async def _in_a_process(
+        self,
+        request: TrialRequest,
+        send: Callable[[TrialProgress], None],
+        spare: Callable[[float], None],
+        work: Callable[[Report, str, Callable[[], bool]], Answer],
+    ) -> Answer:
         loop = asyncio.get_running_loop()
         key = next(self._keys)  # the same spec, and even the same job, may run here twice
         epoch_began = [0.0]
@@ -148,12 +204,18 @@ class Worker:
             if left <= epoch + REFILL_SECONDS:  # after the next epoch it would be too late
                 loop.call_soon_threadsafe(spare, left)
 
-        def run() -> TrialResult:
-            self._have_data(request.spec.dataset)
-            return self._pool.run(request.spec, report, key)
+        def run() -> Answer:
+            spec = request.spec
+            self._have_data(spec.dataset)
+            with self._shelf.having(spec.dataset, spec.fingerprint, request.data, lambda: unwanted[0]):
+                loop.call_soon_threadsafe(there.set)
+                return work(report, key, lambda: unwanted[0])
 
+        there, unwanted = asyncio.Event(), [False]
         trial = asyncio.ensure_future(loop.run_in_executor(self._threads, run))
+        trial.add_done_callback(lambda _: there.set())
         try:
+            await there.wait()  # the first job of a worker does not pay for the download with its training's time
             return await asyncio.wait_for(asyncio.shield(trial), request.time_limit)
         except TimeoutError as error:
             raise TrainingError(
@@ -161,12 +223,13 @@ class Worker:
                 cause=Cause.DEADLINE,
             ) from error
         finally:
+            unwanted[0] = True
             if not trial.done():
                 ending = loop.create_task(self._end(trial, key))
                 self._endings.add(ending)
                 ending.add_done_callback(self._endings.discard)
 
-    async def _end(self, trial: asyncio.Future[TrialResult], key: str) -> None:
+    async def _end(self, trial: asyncio.Future[Any], key: str) -> None:
         """Cancel until it has ended: the pool does not know a trial yet whose data is still being prepared."""
         while not trial.done():
             self._pool.cancel(key)
@@ -221,7 +284,27 @@ async def handler(job: dict[str, Any]) -> Wire:
         request = TrialRequest.from_wire(asked)
     except ContractMismatch as error:
         return _answer(TrialResult.ended(0, Status.FAILED, error, backend="runpod"))
+    if request.keep is not None:
+        return await _keep_model(job, request, request.keep)
     return _answer(await start_training(job, request))
+
+
+async def _keep_model(job: dict[str, Any], request: TrialRequest, keep: KeepModel) -> Wire:
+    """Train the final model: what was found is the job's output, the model is at the address that was given."""
+
+    def send(progress: TrialProgress) -> None:
+        if progress.epoch < progress.max_epochs:
+            runpod.serverless.progress_update(job, progress.to_wire())
+
+    try:
+        found = await worker().keep(request, keep, send)
+    except TrialCancelled as error:
+        raise RuntimeError("the worker is shutting down") from error
+    except (TrialError, ConfigError) as error:
+        failure = error if isinstance(error, TrialError) else TrainingError(str(error), cause=Cause.DATA)
+        return _answer(TrialResult.ended(request.spec.number, Status.FAILED, failure, backend="runpod"))
+    await asyncio.get_running_loop().run_in_executor(None, _drain_progress)
+    return {"final": found}
 
 
 async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialResult:

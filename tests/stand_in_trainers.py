@@ -1,6 +1,7 @@
 """A small real trainer without Keras: it does what a spec's ``do`` parameter says. Runs inside trainer processes."""
 
 import ctypes
+import hashlib
 import math
 import os
 import signal
@@ -8,8 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from seedpod.errors import Cause, TrainingError
+from seedpod.training.tasks import FinalTask, Task
 from seedpod.trial import Report, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
 
 
@@ -71,6 +74,27 @@ class StandInTrainer:
             environment={"pid": os.getpid(), "device": os.environ.get("CUDA_VISIBLE_DEVICES", "")},
             seconds=pause * epochs,
         )
+
+    def perform(self, task: Task, report: Report, check: Callable[[], None]) -> dict[str, Any]:
+        """The final model: a file that says whose it is, told as ``train_final`` tells it."""
+        assert isinstance(task, FinalTask)
+        for epoch in range(1, task.epochs + 1):
+            self._pass_time(float(task.spec.params.get("pause", 0.0)), check)
+            report(TrialProgress(task.spec.number, epoch, epoch, task.epochs, None, {"loss": 1 / epoch}, 0.1 * epoch))
+        if task.spec.params.get("do") == "diverge":
+            self._diverge()
+        model = f"{task.spec.uid} {task.epochs} {task.on_all}".encode()
+        Path(task.path).write_bytes(model)
+        return {
+            "form": {},
+            "class_names": ["a", "b"],
+            "train_images": 2,
+            "history": [{"loss": 1 / epoch} for epoch in range(1, task.epochs + 1)],
+            "parameters": 100,
+            "model": {"bytes": len(model), "sha256": hashlib.sha256(model).hexdigest()},
+            "environment": {},
+            "seconds": 0.1,
+        }
 
     def _pass_time(self, seconds: float, check: Callable[[], None]) -> None:
         end = time.monotonic() + seconds

@@ -30,6 +30,8 @@ ROWS = (
 HOMES = {
     "optuna": {"search"},
     "requests": {"remote"},
+    "boto3": {"remote"},
+    "botocore": {"remote"},
     "dotenv": {"keys"},
     "runpod": {"runpod_service", "endpoint"},
     "keras": {"training"},
@@ -191,6 +193,8 @@ def test_checker_reads_the_whole_house() -> None:
         ("optimizer", "from seedpod.assembly import make_backend", "optimizer imports assembly"),
         ("cli", "from dotenv import dotenv_values", "dotenv outside keys"),
         ("backends", "import requests", "requests outside remote"),
+        ("training", "import boto3", "boto3 outside remote"),
+        ("assembly", "from botocore.config import Config", "botocore outside remote"),
         ("backends", "from requests.adapters import HTTPAdapter", "requests outside remote"),
         ("training", "import runpod", "runpod outside endpoint, runpod_service"),
         ("optimizer", "from runpod.serverless import start", "runpod outside endpoint, runpod_service"),

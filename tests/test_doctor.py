@@ -18,6 +18,7 @@ from seedpod.findings import Finding
 from seedpod.remote.address import Address
 from seedpod.training.datasets import prepare
 from seedpod.trial import WorkerReport
+from store_rig import BUCKET, KEYS, UNCONFIGURED, s3_server, save_images, variables
 
 pytestmark = pytest.mark.processes
 
@@ -199,3 +200,28 @@ def test_findings_are_shown_as_they_come() -> None:
     assert not print_findings(iter(findings), shown.append)
     assert shown == ["ok    a", "look  b", "      do b", "BAD   c", "      do c"]
     assert print_findings(iter(findings[:2]), shown.append)
+
+
+OWN = [
+    ({}, False, "no worker can make it", "Set data_store="),
+    ({"data_store": f"s3://{BUCKET}/p"}, True, f"workers will fetch it from s3://{BUCKET}/p", ""),
+    ({"data_store": "s3://elsewhere/p"}, False, "its store cannot be used", "no such bucket"),
+]
+
+
+def test_images_of_ones_own_need_a_way_to_the_workers(
+    bare: InProcess, examined: Examine, report: WorkerReport, tmp_path: Path
+) -> None:
+    """Without a store, or with one that cannot be used, it says so; with a good one it says where they come from."""
+    own = str(save_images(tmp_path / "own.npz"))
+    with (
+        s3_server(tmp_path / "s3") as server,
+        variables({**KEYS, **UNCONFIGURED}),
+        HandWorker(bare, [reports(report)]),
+    ):
+        for settings, ok, what, to_do in OWN:
+            more = {"data_store_endpoint": server.url} if settings else {}
+            found = about(examined(bare, dataset=own, **settings, **more), "data set")
+            assert found.ok is ok
+            assert what in found.what
+            assert to_do in found.to_do

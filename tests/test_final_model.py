@@ -284,3 +284,34 @@ def test_final_learns_from_no_test_image(digits_cache: Path) -> None:
     y = np.load(digits_cache / "datasets" / "digits" / "y_train.npy")
     train, validation = split(y, 0.2, 42)
     assert sorted([*train, *validation]) == list(range(sum(info.train_counts)))
+
+
+AWAY = (
+    "use_runpod_service=true",
+    "runpod_service_endpoint=http://127.0.0.1:9/v2/abc",
+    "data_store=s3://images/p",
+    "data_store_endpoint=http://127.0.0.1:9",
+    "final_on=remote",
+    "final_model=best",
+)
+
+
+def test_a_model_that_cannot_come_back_is_said(again: Path) -> None:
+    """With final_on=remote, a store that is away and no fallback, the command ends with exit code 4 and what to do; the
+    model that was there still is.
+    """
+    cwd, before = again.parents[1], (again / "model.keras").read_bytes()
+    keys = {"RUNPOD_API_KEY": "rpa_ABCDEFGHIJKLMNOP0123456789", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+    done = run("final", "run=r", *AWAY, "runpod_service_fallback_local=false", cwd=cwd, **keys)
+    assert done.returncode == 4
+    assert "data_store=s3://images/p cannot be reached" in done.stderr
+    assert "`python optimizer.py final run=r` tries again" in done.stderr
+    assert (again / "model.keras").read_bytes() == before
+
+
+def test_a_final_model_elsewhere_needs_a_way_back(tmp_path: Path) -> None:
+    """final_on=remote without a store is a mistake in the settings."""
+    done = run("final_on=remote", "use_runpod_service=true", "runpod_service_endpoint=abc", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "final_on=remote" in done.stderr
+    assert "data_store=s3://BUCKET/PREFIX, by which the model comes back" in done.stderr

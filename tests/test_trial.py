@@ -1,9 +1,10 @@
 """The wire form: what goes in comes out, and whatever breaks the schema is named."""
 
 import json
+import random
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,8 +20,10 @@ from seedpod.search.space import Images, SearchSpace
 from seedpod.search.space_file import SHIPPED, read_definition
 from seedpod.search.values import Span, Values, rounded
 from seedpod.trial import (
+    LONGEST_URL,
     MOST_FOLDS,
     SCHEMA,
+    KeepModel,
     ParamValue,
     Status,
     TrialProgress,
@@ -299,7 +302,7 @@ def test_every_field_is_in_the_uid(name: str) -> None:
 
 def test_uid_is_what_it_was() -> None:
     """The uid of a given spec never changes between versions of one schema: resumed runs rely on it."""
-    assert samples.SPEC.uid == "4891384da5bfda01"
+    assert samples.SPEC.uid == "ac8764ee1567a96d"
 
 
 def test_canonical_json_has_no_nan() -> None:
@@ -345,28 +348,120 @@ def longest(values: Values) -> tuple[ParamValue, ...]:
     return tuple(rounded(values.low + (values.high - values.low) * share) for share in (0, 0.1234567, 0.00123456, 1))
 
 
+URL = "https://s3.example/bucket/" + "f" * 64 + ".tar?X-Amz-Signature=0"
+
+
+@pytest.mark.parametrize("data", ["", URL, URL.replace("https://s3.example", "http://127.0.0.1:9000")])
+def test_request_comes_back(data: str) -> None:
+    """A request is read as it was sent, with or without the address of its data set."""
+    request = TrialRequest(samples.SPEC, 2, 60.0, data)
+    assert TrialRequest.from_wire(through_json(request.to_wire())) == request
+    assert ("data" in request.to_wire()) is bool(data)
+
+
+MODEL = f"https://s3.example/bucket/{'a' * 32}.keras?X-Amz-Signature=1"
+
+
+@pytest.mark.parametrize("data", ["", URL])
+def test_request_for_a_model_comes_back(data: str) -> None:
+    """A request for the final model is read as it was sent."""
+    request = TrialRequest(samples.SPEC, 1, 60.0, data, KeepModel(3, on_all=True, model=MODEL))
+    assert TrialRequest.from_wire(through_json(request.to_wire())) == request
+
+
+@pytest.mark.parametrize(
+    ("keep", "named"),
+    [
+        (KeepModel(0, on_all=True, model=MODEL), "'epochs'"),
+        (KeepModel(1, on_all=1, model=MODEL), "'on_all'"),  # type: ignore[arg-type]
+        (KeepModel(1, on_all=True, model=URL), "'model'"),
+        (KeepModel(1, on_all=True, model=""), "'model'"),
+        (KeepModel(1, on_all=True, model=MODEL.replace("https:", "ftp:")), "'model'"),
+    ],
+)
+def test_what_is_no_request_for_a_model_is_named(keep: KeepModel, named: str) -> None:
+    """Each field of a request for the final model is refused by its name."""
+    with pytest.raises(ContractMismatch, match=named):
+        TrialRequest.from_wire(TrialRequest(samples.SPEC, 1, 60.0, URL, keep).to_wire())
+
+
+@given(samples.specs)
+def test_a_packed_spec_comes_back(spec: TrialSpec) -> None:
+    """Whatever a spec holds, its request holds."""
+    assert TrialRequest.from_wire(through_json(TrialRequest(spec, 1, 60.0).to_wire())).spec == spec
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [None, 7, {}, "", "no base 85 \u00e9", "0" * 40, TrialRequest(samples.SPEC, 1, 60.0).to_wire()["spec"][:-8]],
+)
+def test_what_is_no_packed_spec_is_named(packed: Any) -> None:
+    """Anything else in a spec's place is refused by its name."""
+    with pytest.raises(ContractMismatch, match="'spec'"):
+        TrialRequest.from_wire({**TrialRequest(samples.SPEC, 1, 60.0).to_wire(), "spec": packed})
+
+
+NO_ADDRESS: list[Any] = [
+    None,
+    7,
+    ["x"],
+    URL.replace("https:", "http:"),
+    URL.replace("https:", "file:"),
+    URL.replace("s3.example", "user:word@s3.example"),
+    URL.replace("s3.example", "s3.example:99999"),
+    URL.replace("s3.example", ""),
+    URL.replace("f" * 64, "F" * 64),
+    URL.replace(".tar", ".zip"),
+    URL + "#x",
+    URL + " ",
+    URL + "\n",
+    URL + "0" * LONGEST_URL,
+]
+
+
+@pytest.mark.parametrize("data", NO_ADDRESS)
+def test_what_is_no_address_is_named_and_not_quoted(data: Any) -> None:
+    """Any other address in a request is refused by the field's name, and a signature in it is not repeated."""
+    with pytest.raises(ContractMismatch, match="'data'") as caught:
+        TrialRequest.from_wire({**TrialRequest(samples.SPEC, 1, 60.0).to_wire(), "data": data})
+    assert "Signature" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_largest_request_is_small(name: str) -> None:
-    """The longest request that a search space of ours can make is under 1 KB."""
+    """The longest request that a search space of ours can make, with the longest address, is under 1 KB; so is the one
+    for its final model, with two addresses of AWS.
+    """
     config = OptimizationConfig(search_space=name)
     space = SearchSpace(read_definition(config), Images((224, 224, 3), 10**6, (1, 1000), mirrored=True))
     largest = space.walk(lambda _, values: max(longest(values), key=lambda value: len(canonical_json(value))))
+    chance = random.Random(1)  # what is random does not pack
     spec = TrialSpec(
-        number=99_999,
-        dataset=f"{Path('a' * 60).stem}-0123456789ab",
-        fingerprint="f" * 16,
+        number=98_765,
+        dataset=f"{''.join(chance.choices(string.ascii_letters, k=60))}-{chance.randbytes(6).hex()}",
+        fingerprint=chance.randbytes(8).hex(),
         params=largest,
-        seed=2**32 - 1,
-        split_seed=2**32 - 1,
+        seed=3_987_654_321,
+        split_seed=3_987_555_556,
         objectives=("val_accuracy", "inference_latency"),
-        max_epochs=1000,
-        min_epochs=1000,
-        validation_split=1 / 3,
-        max_parameters=10**12,
+        max_epochs=987,
+        min_epochs=876,
+        validation_split=1 / 7,
+        max_parameters=987_654_321_098,
         max_seconds=config.max_training_time_minutes + 604_800.123456,
         cv_folds=MOST_FOLDS,
-        max_model_mb=99.5,
-        min_accuracy=0.55,
-        min_accuracy_epochs=1000,
+        max_model_mb=99.54321,
+        min_accuracy=0.54321,
+        min_accuracy_epochs=765,
     )
-    assert len(canonical_json(TrialRequest(spec, 1000, 604_800.123456).to_wire())) < 1024
+    url = URL + "".join(chance.choices(string.ascii_letters, k=LONGEST_URL - len(URL)))
+    assert len(json.dumps(TrialRequest(spec, 1000, 604_800.123456, url).to_wire())) <= 1024
+    where = f"https://{'x' * 60}.s3.eu-central-1.amazonaws.com/{'y' * 20}/"
+    signed = (
+        "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAJ5XQ7NPLW2R4TUVZ%2F20261125%2Feu-central-1%2Fs3%2F"
+        "aws4_request&X-Amz-Date=20261125T213456Z&X-Amz-Expires=604800&X-Amz-SignedHeaders=host&X-Amz-Signature="
+    )
+    url = f"{where}{chance.randbytes(32).hex()}.tar{signed}{chance.randbytes(32).hex()}"
+    model = f"{where}{chance.randbytes(16).hex()}.keras{signed}{chance.randbytes(32).hex()}"
+    final = TrialRequest(spec, 1000, 604_800.123456, url, KeepModel(987, on_all=False, model=model))
+    assert len(json.dumps(final.to_wire())) <= 1024

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seedpod.backends.fallback import FallbackBackend
+from seedpod.backends.final import RemoteFinal
 from seedpod.backends.ledger import JobLedger
 from seedpod.backends.local import LocalBackend
 from seedpod.backends.runpod import OWNED, JobRules, RunPodBackend
+from seedpod.backends.sending import Addresses, SentData, no_addresses
 from seedpod.clock import SystemClock
 from seedpod.config import OptimizationConfig
 from seedpod.endpoint.embedded import EmbeddedEndpoint
@@ -17,6 +19,8 @@ from seedpod.remote.address import LOCAL, Address, parse_address
 from seedpod.remote.client import EndpointClient
 from seedpod.remote.gate import Gate
 from seedpod.remote.secret import Secret
+from seedpod.remote.store import DataStore
+from seedpod.training.datasets import NAMES
 from seedpod.trial import TrialBackend
 
 Say = Callable[[str], None]
@@ -64,6 +68,27 @@ def make_backend(
         say(f"{error.message} The search runs on this machine.")
         return local()
     return FallbackBackend(remote, local, say) if config.runpod_service_fallback_local else remote
+
+
+def final_elsewhere(
+    config: OptimizationConfig, key: Secret | None, say: Say, cache_dir: Path
+) -> Callable[[], RemoteFinal] | None:
+    """What makes the trainer of final models on the endpoint; None where these settings train them here."""
+    if config.final_on != "remote":
+        return None
+
+    address = parse_address(config.runpod_service_endpoint)
+    store = DataStore(config.data_store, config.data_store_endpoint)
+
+    def make() -> RemoteFinal:
+        if key is None:
+            raise EndpointRefused(NO_KEY)
+        store.check()
+        rules = JobRules(timeout=config.runpod_service_timeout, retries=config.trial_retries)
+        data = SentData(store, cache_dir, say).address
+        return RemoteFinal(connect(address, key, 2), store, data, rules, say)
+
+    return make
 
 
 def most_at_once(config: OptimizationConfig) -> int:
@@ -133,8 +158,18 @@ def _remote(
     gate = connect(address, key, 2 * at_once)  # a job that ends and the one that takes its place
     try:
         _say_hello(gate, config, say)
+        data = _addresses(config, cache_dir, say)
     except BaseException:
         gate.close()
         raise
     place = f"{address.base_url}/{address.endpoint_id}"
-    return RunPodBackend(gate, most_at_once=at_once, rules=rules, say=say, ledger=ledger, address=place)
+    return RunPodBackend(gate, most_at_once=at_once, rules=rules, say=say, ledger=ledger, address=place, data=data)
+
+
+def _addresses(config: OptimizationConfig, cache_dir: Path, say: Say) -> Addresses:
+    """Where workers get the data set from, if they do not have it by its name."""
+    if not config.data_store or config.dataset in NAMES:
+        return no_addresses
+    store = DataStore(config.data_store, config.data_store_endpoint)
+    store.check()
+    return SentData(store, cache_dir, say).address

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 from seedpod.config import LoadedConfig, OptimizationConfig, help_text, load, origins_text
+from seedpod.config.settings import DATASETS
 from seedpod.errors import (
     ConfigError,
     EndpointRefused,
@@ -96,7 +97,7 @@ def _show(line: str) -> None:
 
 
 def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
-    from seedpod.assembly import make_backend
+    from seedpod.assembly import final_elsewhere, make_backend
     from seedpod.dashboard.terminal import Terminal
     from seedpod.dashboard.together import Together, View
     from seedpod.optimizer import Finisher, ModelOptimizer
@@ -117,7 +118,9 @@ def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
         progress_callback=watch.updated,
         make_backend=partial(make_backend, config, key, terminal.say),
     )
-    finisher = Finisher(config, observer=terminal)
+    cache_dir = Path(config.cache_dir).expanduser()
+    elsewhere = final_elsewhere(config, key, terminal.say, cache_dir)
+    finisher = Finisher(config, observer=terminal, elsewhere=elsewhere)
 
     def stop(reason: str) -> None:
         finisher.stop()
@@ -156,18 +159,24 @@ def _on_a_run(command: str, words: list[str]) -> int:
     from seedpod.run_commands import COMMANDS, config_of_run
 
     if command == "final":
-        return _final(config_of_run(command, words, os.environ))
+        from seedpod.keys import take_key, with_dotenv
+
+        environment = with_dotenv(os.environ, Path.cwd())
+        rest, key = take_key(words, environment, _warn)
+        return _final(config_of_run(command, rest, environment), key)
     return COMMANDS[command](words, os.environ, _show, _warn)
 
 
-def _final(config: OptimizationConfig) -> int:
+def _final(config: OptimizationConfig, key: "Secret | None") -> int:
+    from seedpod.assembly import final_elsewhere
     from seedpod.dashboard.terminal import Terminal
     from seedpod.optimizer import Finisher
     from seedpod.training.runtime import usable_cores
 
     terminal = Terminal(sys.stdout, usable_cores(), mode="plain")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
-    finisher = Finisher(config, observer=terminal)
+    elsewhere = final_elsewhere(config, key, terminal.say, Path(config.cache_dir).expanduser())
+    finisher = Finisher(config, observer=terminal, elsewhere=elsewhere)
     with _signals(lambda _: finisher.stop(), terminal.say) as received:
         final = finisher.finish(config.run_name)
     if received:
@@ -182,6 +191,10 @@ def _unused(loaded: LoadedConfig) -> Iterator[str]:
     """A line for settings that were given and that this search has no use for."""
     if loaded.origins["web_port"] != "default" and loaded.config.dashboard != "web":
         yield "web_port: for dashboard=web alone."
+    own = loaded.config.dataset not in DATASETS
+    needed = loaded.config.use_runpod_service and (own or loaded.config.final_on == "remote")
+    if loaded.config.data_store and not needed:
+        yield "data_store: for remote trials on images of your own alone; nothing is uploaded."
     given = [name for name in ("concurrent", "concurrent_workers") if loaded.origins[name] != "default"]
     if given and not loaded.config.use_runpod_service:
         yield f"{' and '.join(given)}: for remote trials alone; local_workers=N runs N at once on this machine."

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from seedpod import __version__
 from seedpod.config import OptimizationConfig
-from seedpod.errors import BackendError, BreakerOpen, ContractMismatch, DatasetError
+from seedpod.errors import BackendError, BreakerOpen, ConfigError, ContractMismatch, DatasetError
 from seedpod.findings import Finding, time_findings, worker_findings
 from seedpod.money import listed
 from seedpod.remote.address import Address
 from seedpod.remote.gate import Gate
+from seedpod.remote.store import DataStore
 from seedpod.remote.wire import JobState, JobStatus
-from seedpod.training.datasets import prepare
+from seedpod.training.datasets import NAMES, prepare
 from seedpod.trial import WorkerReport, probe_wire
 
 PROBE_SECONDS = 300.0
@@ -136,6 +137,8 @@ def _dataset(config: OptimizationConfig, report: WorkerReport, cache_dir: Path) 
     theirs = report.datasets.get(data.id)
     if theirs == data.fingerprint:
         yield Finding(True, f"data set {data.id} is there, and the same as here")
+    elif theirs is None and data.id not in NAMES:
+        yield from _store(config, data.id)
     elif theirs is None:
         yield Finding(
             None,
@@ -146,6 +149,23 @@ def _dataset(config: OptimizationConfig, report: WorkerReport, cache_dir: Path) 
         yield Finding(
             False, f"data set {data.id} differs: {theirs} there, {data.fingerprint} here", "Run deploy.sh again."
         )
+
+
+def _store(config: OptimizationConfig, dataset: str) -> Iterator[Finding]:
+    """Whether workers can get images that are the user's own."""
+    if not config.data_store:
+        yield Finding(
+            False,
+            f"data set {dataset} is not there, and no worker can make it",
+            "Set data_store=s3://BUCKET/PREFIX, which brings it there.",
+        )
+        return
+    try:
+        DataStore(config.data_store, config.data_store_endpoint).check()
+    except (BackendError, ConfigError) as error:
+        yield Finding(False, f"data set {dataset} is not there, and its store cannot be used", str(error))
+    else:
+        yield Finding(True, f"data set {dataset} is not there yet; workers will fetch it from {config.data_store}")
 
 
 def print_findings(findings: Iterator[Finding], show: Callable[[str], None]) -> bool:

@@ -43,6 +43,9 @@ class Cause(StrEnum):
     PROCESS_DIED = "process_died"  # by a signal or an exit code
     PROCESS_START = "process_start"  # a trainer process never became ready
     DATA = "data"  # the trainer's data set is missing or not the one asked for
+    TRANSFER = (
+        "transfer"  # the worker could not fetch its data set, or send its model: address expired, connection lost
+    )
     EXCEPTION = "exception"  # raised by the training code or a library under it
     BAD_VALUE = "bad_value"  # not a finite number in the objective's range
     CONTRACT = "contract"  # a message of the other side breaks the schema

@@ -4,22 +4,25 @@ A spec determines its result. So a lost trial can be run again under its own num
 what it would have been.
 """
 
+import base64
 import hashlib
 import json
 import math
 import re
 import statistics
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NoReturn, Protocol, Self
+from urllib.parse import urlsplit
 
 from seedpod.errors import Cause, ContractMismatch, TrainingError, TrialError
 from seedpod.health import Health, weighed
 from seedpod.objectives import OBJECTIVES, Objective, checked, objectives_of
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the wire form. Raise it with every change that an older reader would misread."""
 
 MOST_FOLDS = 20
@@ -28,6 +31,14 @@ _DATASET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")  # never a path
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 _MOST_PARAMS = 100  # hyperparameters of one trial
 _LONGEST_TEXT = 200  # characters
+LONGEST_URL = 500
+"""Characters of the address of a data set, so that a request with it stays under 1 KB."""
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+DATA_OBJECT = re.compile(r"[0-9a-f]{64}\.tar")
+"""What the object of a packed data set is called: by its SHA-256."""
+MODEL_OBJECT = re.compile(r"[0-9a-f]{32}\.keras")
+"""What the object of a final model is called, by chance."""
+_LARGEST_SPEC = 12 * 2**20  # bytes when unpacked; endpoints take no larger request anyway
 
 ParamValue = bool | int | float | str
 Wire = dict[str, Any]
@@ -163,43 +174,104 @@ class TrialSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepModel:
+    """What makes a request one for the final model: the spec trained once more, and the model sent back.
+
+    Attributes:
+        epochs: Epochs to train: those that validation chose.
+        on_all: Train on training and validation images; else on the training part alone.
+        model: Presigned address that takes the model's file.
+    """
+
+    epochs: int
+    on_all: bool
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrialRequest:
     """One try of a spec on a remote worker: the input of its job.
 
     Attributes:
         spec: What to train.
         attempt: Which try it is, from 1.
-        time_limit: Seconds after which the worker ends it by force.
+        time_limit: Seconds of training after which the worker ends it by force.
+        data: Presigned address of the packed data set, for a worker that does not have it; empty where all have it.
+        keep: None for a trial.
     """
 
     spec: TrialSpec
     attempt: int
     time_limit: float
+    data: str = ""
+    keep: KeepModel | None = None
 
     def to_wire(self) -> Wire:
-        """The request as plain JSON data, under 1 KB. ``uid`` names it in the endpoint's own lists."""
-        return {
+        """The request as plain JSON data, under 1 KB: the spec is deflated, which leaves room for an address.
+
+        ``uid`` names it in the endpoint's own lists, and in the run's records, which have the spec in clear.
+        """
+        plain = {
             "schema": SCHEMA,
             "uid": self.spec.uid,
-            "spec": self.spec.to_wire(),
+            "spec": _packed(self.spec.to_wire()),
             "attempt": self.attempt,
             "time_limit": float(self.time_limit),
         }
+        if self.keep is not None:  # two addresses have much in common
+            return {**plain, "keep": _packed({"schema": SCHEMA, "data": self.data, **asdict(self.keep)})}
+        return {**plain, "data": self.data} if self.data else plain
 
     @classmethod
     def from_wire(cls, data: object) -> Self:
         """Read a request back; raises ContractMismatch naming the field."""
         read = _Reader("request", data)
         uid = read.text("uid")
+        kept = _Reader("request", read.packed("keep")) if read.has("keep") else None
         request = cls(
-            spec=TrialSpec.from_wire(read.anything("spec")),
+            spec=TrialSpec.from_wire(read.packed("spec")),
             attempt=read.integer("attempt", low=1, high=1000),
             time_limit=read.number("time_limit", low=1.0, high=7 * 24 * 3600.0),
+            data=(kept or read).address_if_any("data", DATA_OBJECT),
+            keep=None
+            if kept is None
+            else KeepModel(
+                epochs=kept.integer("epochs", low=1, high=1000),
+                on_all=kept.truth("on_all"),
+                model=kept.address("model", MODEL_OBJECT),
+            ),
         )
+        if kept is not None:
+            kept.finish()
         if uid != request.spec.uid:
             read.refuse("uid", uid, f"{request.spec.uid}, which is its spec's")
         read.finish()
         return request
+
+
+def object_of(url: str, name_like: re.Pattern[str] = DATA_OBJECT) -> str:
+    """The name of the object that a presigned address leads to.
+
+    Args:
+        url: The address.
+        name_like: What the object may be called.
+
+    Raises:
+        ValueError: No worker takes such an address; the message says why, without its signature.
+    """
+    parts = urlsplit(url)
+    name = parts.path.rpartition("/")[2]
+    if len(url) > LONGEST_URL:
+        raise ValueError(f"it has {len(url)} characters, over {LONGEST_URL}")
+    if not (url.isascii() and url.isprintable() and " " not in url):
+        raise ValueError("it holds characters that no address has")
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise ValueError("it is not https")
+    if parts.username is not None or parts.fragment or not parts.hostname or parts.port == 0:
+        raise ValueError("it is no plain address")
+    if not name_like.fullmatch(name):
+        raise ValueError("it names no object of ours")
+    return name
 
 
 def probe_wire() -> Wire:
@@ -480,6 +552,43 @@ def finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: x if x is not None and math.isfinite(x) else None for name, x in metrics.items()}
 
 
+_WORDS = (
+    b'{"data":"http://.amazonaws.com/seedpod/.tar?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=%2Fus-east-1%2Fs3'
+    b'%2Faws4_request&X-Amz-Date=20261125T000000Z&X-Amz-Expires=3660&X-Amz-SignedHeaders=host&X-Amz-Signature=",'
+    b'"epochs":10,"model":"https://s3api-.runpod.io/.keras?X-Amz-Algorithm=","on_all":true}'
+    b'{"cv_folds":1,"dataset":"","fingerprint":"","max_epochs":10,"max_model_mb":0.0,"max_parameters":10000000,'
+    b'"max_seconds":0.0,"min_accuracy":0.0,"min_accuracy_epochs":3,"min_epochs":1,"number":0,"objectives":['
+    b'"val_loss","macro_f1","balanced_accuracy","inference_latency","model_size","training_time","val_accuracy"],'
+    b'"params":{"activation":"leaky_relu","swish","gelu","relu","augmentation":0.0,"batch_size":128,"conv_blocks":2,'
+    b'"convs_per_block":1,"dense_layers":1,"dense_units_0":128,"dense_units_1":64,"dense_units_2":"dense_units_3":'
+    b'"dropout":0.5,"epochs":10,"filters_0":16,"filters_1":32,"filters_2":64,"filters_3":128,"filters_4":256,'
+    b'"filters_5":512,"filters_6":"filters_7":"flip":false,"global_pooling":true,"initializer":"glorot_uniform",'
+    b'"he_normal","he_uniform","kernel_size":3,"label_smoothing":0.0,"learning_rate":0.001,"momentum":0.9,'
+    b'"normalization":"none","layer","batch","optimizer":"rmsprop","sgd","lion","adamw","adam","pooling":"average",'
+    b'"strided","max","residual":false,"schedule":"one_cycle","constant","cosine","warmup":0.05,'
+    b'"weight_decay":0.0001},"schema":4,"seed":42,"split_seed":42,"validation_split":0.2}'
+)
+"""What specs have in common, known to both sides so that it need not travel. Its change wants another ``SCHEMA``."""
+
+
+def _packed(data: Wire) -> str:
+    """A spec of some 900 characters in some 350."""
+    packer = zlib.compressobj(9, wbits=-15, zdict=_WORDS)
+    return base64.b85encode(packer.compress(canonical_json(data).encode()) + packer.flush()).decode()
+
+
+def _unpacked(text: str) -> object:
+    """What was packed; raises ValueError where nothing was."""
+    unpacker = zlib.decompressobj(wbits=-15, zdict=_WORDS)
+    try:
+        data = unpacker.decompress(base64.b85decode(text), _LARGEST_SPEC)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError("it is cut off, or too large")
+    return json.loads(data)
+
+
 def canonical_json(data: object) -> str:
     """One text for equal data: sorted keys, no spaces, no NaN."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -571,6 +680,36 @@ class _Reader:
         if not isinstance(value, str) or len(value) > longest:
             self.refuse(name, value, f"a text of up to {longest} characters")
         return str(value)
+
+    def packed(self, name: str) -> object:
+        value = self.anything(name)
+        try:
+            return _unpacked(value) if isinstance(value, str) else self.refuse(name, value, "a packed spec")
+        except (ValueError, RecursionError):
+            self.refuse(name, value, "a packed spec")
+
+    def address_if_any(self, name: str, name_like: re.Pattern[str]) -> str:
+        if self._data.get(name, "") == "":
+            self._data.pop(name, None)
+            return ""
+        return self.address(name, name_like)
+
+    def address(self, name: str, name_like: re.Pattern[str]) -> str:
+        value = self.anything(name)
+        try:
+            object_of(value if isinstance(value, str) else "", name_like)
+        except ValueError as error:  # the value is a signature that somebody else might use
+            raise ContractMismatch(f"{self._what}: field {name!r} is no presigned address: {error}.") from error
+        return str(value)
+
+    def has(self, name: str) -> bool:
+        return name in self._data
+
+    def truth(self, name: str) -> bool:
+        value = self.anything(name)
+        if not isinstance(value, bool):
+            self.refuse(name, value, "true or false")
+        return bool(value)
 
     def choice(self, name: str, kind: type[Status]) -> Status:
         value = self.anything(name)

@@ -113,7 +113,7 @@ def test_shellcheck_finds_nothing() -> None:
 
 def test_first_deployment_creates_template_and_endpoint(deployment: Deployment) -> None:
     """It builds, trains, pushes, creates both with the pinned tag, and prints the endpoint's id and what comes next."""
-    ended = deployment.run(IMAGE, "--workers-max", "4", "--concurrency", "2")
+    ended = deployment.run(IMAGE, "--workers-max", "4", "--concurrency", "2", "--volume", "vol-1", "--cache-gb", "30")
     assert ended.code == 0, ended.said
     assert [line.split()[1] for line in ended.calls.splitlines() if line.startswith("docker")] == [
         *("version", "build", "run", "run", "push")
@@ -121,10 +121,11 @@ def test_first_deployment_creates_template_and_endpoint(deployment: Deployment) 
     [template], [endpoint] = deployment.api.things["templates"], deployment.api.things["endpoints"]
     assert template["imageName"] == IMAGE
     assert template["isServerless"] is True
-    assert template["env"] == {"SEEDPOD_WORKER_CONCURRENCY": "2"}
+    assert template["env"] == {"SEEDPOD_WORKER_CONCURRENCY": "2", "SEEDPOD_CACHE_GB": "30"}
     assert endpoint["templateId"] == template["id"]
     assert (endpoint["workersMax"], endpoint["idleTimeout"], endpoint["executionTimeoutMs"]) == (4, 5, 3_600_000)
     assert endpoint["gpuTypeIds"][0] == "NVIDIA RTX A4000"
+    assert endpoint["networkVolumeId"] == "vol-1"
     assert endpoint["flashboot"] is True
     assert "Endpoint: endpoint0" in ended.said
     assert "runpod_service_endpoint=endpoint0" in ended.said

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 from endpoint_client import Client, eventually
 from seedpod.endpoint.embedded import EmbeddedEndpoint, default_handler
 from seedpod.errors import Cause
+from seedpod.training.datasets import attach, prepare
+from seedpod.training.packing import pack
 from seedpod.trial import (
     SCHEMA,
     ParamValue,
@@ -25,8 +28,10 @@ from seedpod.trial import (
     TrialResult,
     TrialSpec,
     WorkerReport,
+    _packed,
     probe_wire,
 )
+from store_rig import s3_server, save_images, store_at
 
 pytestmark = pytest.mark.processes
 
@@ -139,12 +144,12 @@ def test_progress_carries_its_sequence_and_attempt(six: Service) -> None:
 def changed(path: str, value: Any) -> Any:
     """A request's wire form with one field replaced; ``...`` takes it away."""
     data = request().to_wire()
-    inside = data["spec"] if path.startswith("spec.") else data
+    inside = request().spec.to_wire() if path.startswith("spec.") else data
     name = path.removeprefix("spec.")
     inside[name] = value
     if value is ...:
         del inside[name]
-    return data
+    return {**data, "spec": _packed(inside)} if path.startswith("spec.") else inside
 
 
 INVALID: list[tuple[str, Any]] = [
@@ -154,6 +159,9 @@ INVALID: list[tuple[str, Any]] = [
     ("attempt", 0),
     ("time_limit", "long"),
     ("spec", ...),
+    ("spec", "not packed"),
+    ("data", "http://elsewhere/x.tar"),
+    ("data", f"https://elsewhere/{'f' * 64}.zip"),
     ("callback", "http://elsewhere"),
     ("spec.schema", None),
     ("spec.number", -1),
@@ -369,13 +377,19 @@ def start(**environment: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("concurrency", ["7"])
-def test_a_wrong_concurrency_ends_the_worker_with_a_sentence(concurrency: str) -> None:
-    """A concurrency that cannot be is refused with the variable's name, before anything starts."""
-    process = start(SEEDPOD_WORKER_CONCURRENCY=concurrency)
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("SEEDPOD_WORKER_CONCURRENCY", "7", "a whole number from 1 to 6"),
+        ("SEEDPOD_CACHE_GB", "much", "a number of GB, such as 20"),
+    ],
+)
+def test_a_wrong_variable_ends_the_worker_with_a_sentence(name: str, value: str, wanted: str) -> None:
+    """A value that cannot be is refused with the variable's name, before anything starts."""
+    process = start(**{name: value})
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert said.strip() == f"SEEDPOD_WORKER_CONCURRENCY={concurrency}: must be a whole number from 1 to 6."
+    assert said.strip() == f"{name}={value}: must be {wanted}."
 
 
 def test_sigterm_ends_a_containers_first_process_while_it_warms_up(tmp_path: Path) -> None:
@@ -395,3 +409,32 @@ def test_sigterm_ends_a_containers_first_process_while_it_warms_up(tmp_path: Pat
     process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM
     assert not [trainer for trainer in trainers if trainer.is_running()]
+
+
+def test_a_worker_fetches_the_images_that_a_job_brings(tmp_path: Path) -> None:
+    """Two jobs at once on a worker that lacks the images make one download; one whose address has run out is a failed
+    result that may be tried again; the next job needs no address any more.
+    """
+    home, away = tmp_path / "home", tmp_path / "away"
+    info = prepare(str(save_images(tmp_path / "own.npz")), home)
+    packed = pack(info.id, home)
+
+    def asked(number: int, url: str = "", dataset: str = info.id) -> TrialRequest:
+        spec = replace(request(number).spec, dataset=dataset, fingerprint=info.fingerprint)
+        return TrialRequest(spec, 1, 60.0, url)
+
+    with s3_server(tmp_path / "s3") as server, serving(away, 2) as service:
+        store = store_at(server.url)
+        expired = store.url(packed.name, 1)
+        store.upload(packed, lambda _: None)
+        jobs = [service.submit(asked(number, store.url(packed.name, 60))) for number in range(2)]
+        assert [service.result(job).status for job in jobs] == [Status.COMPLETE] * 2
+        assert server.asked("GET", packed.name) == ["200"]
+        assert service.result(service.submit(asked(2))).status is Status.COMPLETE
+        time.sleep(1.0)
+        failed = service.result(service.submit(asked(3, expired, dataset=f"{info.id}x")))
+        assert failed.error is not None
+        assert failed.error.cause is Cause.TRANSFER
+        assert "expired" in failed.error.message
+        assert service.probe().datasets == {info.id: info.fingerprint}
+    assert attach(info.id, info.fingerprint, away).info == info

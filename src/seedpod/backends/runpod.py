@@ -15,6 +15,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from seedpod.backends.ledger import JobLedger, OpenJob
+from seedpod.backends.sending import Addresses, no_addresses
 from seedpod.clock import Clock, SystemClock
 from seedpod.errors import (
     BackendError,
@@ -166,6 +167,7 @@ class RunPodBackend:
         on_close: Called at the end of ``close``.
         ledger: Remembers jobs beyond the end of this process; without one nothing is taken up again.
         address: What the ledger calls this endpoint.
+        data: Where workers get the data set from.
     """
 
     name = "runpod"
@@ -182,7 +184,9 @@ class RunPodBackend:
         on_close: Callable[[], None] = lambda: None,
         ledger: JobLedger | None = None,
         address: str = "",
+        data: Addresses = no_addresses,
     ) -> None:
+        self._data = data
         self.at_once = most_at_once
         self._on_close = on_close
         self._ledger = ledger
@@ -345,8 +349,12 @@ class RunPodBackend:
         limit = self._rules.timeout
         if spec.max_seconds:
             limit = min(limit, spec.max_seconds + self._rules.overtime)
-        request = TrialRequest(spec, attempt, max(1.0, limit - _MARGIN))
         ttl = self._rules.timeout + _TTL_MARGIN
+        # A new one for each job, which may wait as long as it lives.
+        data = self._patiently(partial(self._data, spec, attempt, ttl, self._stopping), self._rules.submit_patience)
+        request = TrialRequest(spec, attempt, max(1.0, limit - _MARGIN), data)
+        if data:  # a worker's first job fetches the data set before it trains
+            limit = self._rules.timeout
         intent = OpenJob(spec.uid, spec.number, attempt, self._address)
         if self._ledger is not None:
             self._ledger.intend(intent)
@@ -631,6 +639,8 @@ def _read_result(spec: TrialSpec, where: str, data: object) -> TrialResult:
     if result.status is Status.PRUNED:  # by the trainer itself, as hopeless
         return result
     if error is not None:
+        if error.cause is Cause.TRANSFER:
+            raise JobFailed(f"{where}: {error.message}", cause=error.cause, detail=error.detail)
         failed = TrainingError(error.message, cause=error.cause, detail=error.detail)
         failed.values = spec.curve(result.history)
         raise failed

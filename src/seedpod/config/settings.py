@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from seedpod.config.kinds import Assignments, Choice, Joined, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
-from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text, TrackingUri
+from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, StoreEndpoint, StoreUrl, Text, TrackingUri
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
 from seedpod.objectives import DEFAULT, OBJECTIVES, Direction, Objective, objectives_of
@@ -44,11 +45,14 @@ HARMLESS = frozenset(
         "runpod_service_fallback_local",
         "concurrent",
         "concurrent_workers",
+        "data_store",
+        "data_store_endpoint",
         "gpu",
         "gpu_price_per_second",
         "max_cost",
         "dashboard",
         "final_model",
+        "final_on",
         "export",
         "report",
         "tensorboard",
@@ -78,6 +82,7 @@ _DASHBOARDS = (
     Option("web"),
 )
 _FINAL_MODELS = (Option("retrain"), Option("best"), Option("none", also=("false", "no", "off")))
+_FINAL_ON = (Option("local"), Option("remote"))
 _EXPORTS = tuple(Option(name) for name in ("onnx", "savedmodel", "tflite"))
 _REPORTS = (Option("html"), Option("png"), Option("none", also=("false", "no", "off")))
 _MODES = (Option("simple"), Option("health"))
@@ -269,6 +274,18 @@ class OptimizationConfig:
     concurrent_workers: int = field(
         default=2, metadata=about(RUNPOD, Whole(1, _MAX_WORKERS, "trials"), "remote trials at once")
     )
+    data_store: str = field(
+        default="",
+        metadata=about(
+            RUNPOD, StoreUrl(), "where workers get images of your own from: an S3-compatible bucket; '' is nowhere"
+        ),
+    )
+    data_store_endpoint: str = field(
+        default="",
+        metadata=about(
+            RUNPOD, StoreEndpoint(), "that store's API; '' is AWS, or what boto3 is configured to (AWS_ENDPOINT_URL_S3)"
+        ),
+    )
     gpu: str = field(
         default="",
         metadata=about(
@@ -308,6 +325,14 @@ class OptimizationConfig:
             RESULT,
             Choice(_FINAL_MODELS),
             "the model to keep: the best configuration trained on all training images, or the best trial's own model",
+        ),
+    )
+    final_on: str = field(
+        default="local",
+        metadata=about(
+            RESULT,
+            Choice(_FINAL_ON),
+            "where the final model is trained; remote is the endpoint, and it comes back by data_store",
         ),
     )
     export: tuple[str, ...] = field(
@@ -398,6 +423,7 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
         origin = origins.get("sampler", "")
         yield complaint("sampler=cmaes", origin, "takes one objective; for several, tpe or nsga2.")
     yield from _lag_conflicts(values, origins)
+    yield from _store_conflicts(values, origins)
     dataset = values.get("dataset")
     if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):
         yield complaint(
@@ -434,6 +460,45 @@ def _lag_conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Ite
             f"is more than {located(f'search_lag={lag}', origins.get('search_lag', ''))}: more trials at once than a "
             f"trial may lag behind. Set search_lag={workers} (another study than with {lag}) or reproducible=false.",
         )
+
+
+def _store_conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:
+    """Images that no worker can have by their name need a way there."""
+    if values.get("data_store_endpoint") and values.get("data_store") == "":
+        yield complaint(
+            f"data_store_endpoint={values['data_store_endpoint']}",
+            origins.get("data_store_endpoint", ""),
+            "is the API of a data_store, and there is none. Set data_store=s3://BUCKET/PREFIX too.",
+        )
+    dataset, endpoint = values.get("dataset"), values.get("runpod_service_endpoint")
+    if values.get("final_on") == "remote" and not (
+        values.get("use_runpod_service") and values.get("data_store") and endpoint != "local"
+    ):
+        yield complaint(
+            "final_on=remote",
+            origins.get("final_on", ""),
+            "needs use_runpod_service=true, an endpoint that stays (not local, which ends with the trials), and "
+            "data_store=s3://BUCKET/PREFIX, by which the model comes back.",
+        )
+    if not values.get("use_runpod_service") or values.get("data_store") != "":
+        return
+    if not isinstance(dataset, str) or dataset in DATASETS or not endpoint or _is_here(str(endpoint)):
+        return
+    yield complaint(
+        f"dataset={dataset}",
+        origins.get("dataset", ""),
+        "the endpoint's workers do not have these images. Set data_store=s3://BUCKET/PREFIX (an S3-compatible bucket, "
+        "such as a RunPod network volume), which brings them there, or use_runpod_service=false.",
+    )
+
+
+def _is_here(endpoint: str) -> bool:
+    """Whether an endpoint's workers run on this machine, and read its cache folder."""
+    try:
+        host = urlsplit(endpoint).hostname if "://" in endpoint else endpoint
+    except ValueError:
+        return False
+    return host in {"local", "localhost", "127.0.0.1", "::1"}
 
 
 def _is_file(path: str) -> bool:

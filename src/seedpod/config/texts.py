@@ -10,6 +10,8 @@ from seedpod.config.wording import Refused, did_you_mean, joined, shown
 
 _STORAGE = re.compile(r"sqlite:///.+|postgres(ql)?://[^/]*/.+|grpc://[^:/]+:\d{1,5}")
 _TRACKING = re.compile(r"https?://[^/\s]+(/\S*)?")
+_STORE = re.compile(r"s3://[a-zA-Z0-9][a-zA-Z0-9._-]{1,62}(/[A-Za-z0-9._/-]*)?")
+_SECURE = re.compile(r"https://[^/\s]+/?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?/?")
 _PASSWORD = re.compile(r"\w+://[^/@]*:[^/@]*@")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _PLAIN_YAML = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[a-z][a-z0-9_./-]*", re.IGNORECASE | re.ASCII)
@@ -106,6 +108,34 @@ class TrackingUri(_Line):
                 "holds a password, and settings are saved. Give it by MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD instead."
             )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUrl(_Line):
+    """A place in an S3-compatible store; empty for none. Keys are boto3's business."""
+
+    @property
+    def wanted(self) -> str:
+        return "empty, or s3://BUCKET/PREFIX"
+
+    def check(self, value: object) -> None:
+        if value != "" and not (isinstance(value, str) and _is_line(value) and _STORE.fullmatch(value)):
+            raise self._refuse()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreEndpoint(_Line):
+    """The address of a store's API; empty for AWS, or what boto3 is configured to."""
+
+    @property
+    def wanted(self) -> str:
+        return "empty, or https://HOST"
+
+    def check(self, value: object) -> None:
+        if value == "":
+            return
+        if not isinstance(value, str) or not _is_line(value) or not _SECURE.fullmatch(value) or "@" in value:
+            raise self._refuse()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import seedpod
 from seedpod.board import FinishedTrial, TrialBoard
 from seedpod.clock import Clock, SystemClock
 from seedpod.config import OptimizationConfig
-from seedpod.errors import FinalModelError, SeedpodError, TrialCancelled, TrialError
+from seedpod.errors import BackendError, FinalModelError, SeedpodError, TrialCancelled, TrialError
 from seedpod.events import Observer
 from seedpod.guarded import Guarded
 from seedpod.report.apart import write_report_apart
@@ -84,6 +84,19 @@ class ModelMaker:
             pool.close()
 
 
+class TrainsFinal(Protocol):
+    """Trains a final model somewhere else; ``cancel_all`` is safe from any thread."""
+
+    def train(self, task: FinalTask, report: Report) -> Wire:
+        """Train, and write the model's file; what is known of it but for the test. Raises TrialError, TrialStopped."""
+
+    def cancel_all(self) -> None:
+        """End what runs, and refuse what comes."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+
 class Finisher:
     """Finishes a run whose trials have ended: final model, exports, report. ``stop`` is safe from any thread.
 
@@ -91,11 +104,19 @@ class Finisher:
         config: The run's settings.
         observer: Is told.
         clock: Tells the time.
+        elsewhere: Makes what trains final models on another machine; None trains them here.
     """
 
     def __init__(
-        self, config: OptimizationConfig, *, observer: Observer | None = None, clock: Clock | None = None
+        self,
+        config: OptimizationConfig,
+        *,
+        observer: Observer | None = None,
+        clock: Clock | None = None,
+        elsewhere: Callable[[], TrainsFinal] | None = None,
     ) -> None:
+        self._elsewhere = elsewhere
+        self._far: Guarded[list[TrainsFinal]] = Guarded([])
         self._config = config
         self._observer = observer or Observer()
         self._clock = clock or SystemClock()
@@ -152,6 +173,10 @@ class Finisher:
     def stop(self) -> None:
         """End what runs."""
         self._maker.cancel_all()
+        with self._far.locked() as far:
+            running = list(far)
+        for each in running:
+            each.cancel_all()
 
     def _final(self, folder: RunFolder) -> Mapping[str, Any] | None:
         best = None if self._config.final_model == "none" else best_recorded(folder, self._config)
@@ -174,7 +199,7 @@ class Finisher:
         with _unfinished(folder) as place:
             path = place / "model.keras"
             task = FinalTask(best.spec, _epochs(best), mode == "retrain", str(path.absolute()))
-            answer = self._maker.perform(task, self._observer.final_progressed)
+            answer = self._trained(task)
             record = _record(folder, best, mode, answer) | {
                 "times": {
                     "began_at": datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds"),
@@ -187,6 +212,31 @@ class Finisher:
             path.replace(folder.model)
             folder.write_final(record)
         return record
+
+    def _trained(self, task: FinalTask) -> Wire:
+        """The model, trained elsewhere or here; measured here in either case, for here are the test images."""
+        if self._elsewhere is not None:
+            try:
+                found = self._trained_elsewhere(task, self._elsewhere)
+            except BackendError as error:
+                if not self._config.runpod_service_fallback_local:
+                    raise
+                log.warning("%s The final model is trained on this machine.", error.message)
+            else:
+                spec = task.spec
+                measure = EvaluateTask(task.path, spec.dataset, spec.fingerprint, pictures=True)
+                return {**found, "test": self._maker.perform(measure)}
+        return self._maker.perform(task, self._observer.final_progressed)
+
+    def _trained_elsewhere(self, task: FinalTask, make: Callable[[], TrainsFinal]) -> Wire:
+        far = make()
+        with self._far.locked() as known:
+            known.append(far)
+        try:
+            self._maker.check()  # a stop from here on finds it
+            return far.train(task, self._observer.final_progressed)
+        finally:
+            far.close()
 
     def _export(self, folder: RunFolder, record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         target = folder.path / EXPORTED[name]

@@ -5,6 +5,7 @@
     <cache_dir>/datasets/<id>/{x_train,y_train,x_test,y_test}.npy, manifest.json
     <cache_dir>/datasets/.<id>.lock      held by the one process that prepares it
     <cache_dir>/datasets/.<id>.*.tmp/    under preparation; renamed when complete
+    <cache_dir>/datasets/<id>/fetched    on a worker: brought by ``shelf.py``, and without the test images
     <cache_dir>/keras/datasets/          Keras's files, as downloaded or put there by hand
 
 ``prepare`` is for the main process and imports neither scikit-learn nor Keras: a helper process does, which is
@@ -40,7 +41,9 @@ NAMES = sources.NAMES
 FORMAT = 1
 """Version of the cache entry. Raise it with every change to what is stored or how it is split; entries are rebuilt."""
 
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+TRAINING = ("x_train", "y_train")
+"""The arrays that trials read; a worker may have these alone."""
+_ARRAYS = (*TRAINING, "x_test", "y_test")
 _TEST_SHARE = 0.2
 _TEST_SEED = 0  # the same test images for every search, whatever its random_seed
 _REFUSED = 2  # the helper's exit code when its output is a sentence for the user
@@ -148,7 +151,7 @@ def attach(dataset_id: str, fingerprint: str, cache_dir: Path) -> Dataset:
     Raises:
         TrainingError: Not there, not whole, or another data set of the same name.
     """
-    info, (x, y) = _attached(dataset_id, fingerprint, cache_dir, ("x_train", "y_train"))
+    info, (x, y) = _attached(dataset_id, fingerprint, cache_dir, TRAINING)
     return Dataset(info, x, y)
 
 
@@ -167,6 +170,22 @@ def _attached(
         return _open(dataset_id, fingerprint, cache_dir, names)
     except (_DamagedError, OSError, ValueError) as error:
         raise TrainingError(f"{where}: {error}; {remedy}.", cause=Cause.DATA) from error
+
+
+def holds(dataset_id: str, fingerprint: str, cache_dir: Path) -> bool:
+    """Whether ``attach`` will find this data set in this cache folder."""
+    try:
+        _open(dataset_id, fingerprint, cache_dir, ())
+    except (_DamagedError, OSError):
+        return False
+    return True
+
+
+def entry_of(dataset_id: str, cache_dir: Path) -> Path:
+    """The folder of a prepared data set in this cache folder; raises ValueError where that is no data set's id."""
+    if not dataset_id or dataset_id.startswith(".") or not set(dataset_id) <= _ID_CHARACTERS:
+        raise ValueError(f"{dataset_id!r} is no data set's id")
+    return _entry(cache_dir, dataset_id)
 
 
 def available(cache_dir: Path) -> dict[str, str]:
@@ -266,14 +285,15 @@ def _open(
     dataset_id: str, fingerprint: str, cache_dir: Path, names: tuple[str, ...]
 ) -> tuple[DatasetInfo, list[Array]]:
     """Map arrays of an entry; the id may come from another machine, so it must not lead out of the cache."""
-    if not dataset_id or dataset_id.startswith(".") or not set(dataset_id) <= _ID_CHARACTERS:
-        raise _DamagedError("that is no data set's id")
-    entry = _entry(cache_dir, dataset_id)
+    try:
+        entry = entry_of(dataset_id, cache_dir)
+    except ValueError as error:
+        raise _DamagedError(str(error)) from error
     manifest = _read_manifest(entry)
     info = _info(manifest)
     if (info.id, info.fingerprint) != (dataset_id, fingerprint):
         raise _DamagedError(f"found {info.id!r} with fingerprint {info.fingerprint} instead")
-    _check_sizes(entry, manifest)
+    _check_sizes(entry, manifest, names or TRAINING)
     return info, [np.load(entry / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names]
 
 
@@ -389,7 +409,7 @@ def _verify(entry: Path) -> DatasetInfo:
     """Check everything, bytes included; raises _DamagedError."""
     manifest = _read_manifest(entry)
     try:
-        _check_sizes(entry, manifest)
+        _check_sizes(entry, manifest, _ARRAYS)
         for name in _ARRAYS:
             if _sha256(entry / f"{name}.npy") != manifest["files"][name]["sha256"]:
                 raise _DamagedError(f"{name}.npy has other content than was written")
@@ -398,8 +418,8 @@ def _verify(entry: Path) -> DatasetInfo:
     return _info(manifest)
 
 
-def _check_sizes(entry: Path, manifest: dict[str, Any]) -> None:
-    for name in _ARRAYS:
+def _check_sizes(entry: Path, manifest: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
         size, written = (entry / f"{name}.npy").stat().st_size, manifest["files"][name]["size"]
         if size != written:
             raise _DamagedError(f"{name}.npy has {size} of {written} bytes")

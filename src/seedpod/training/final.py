@@ -14,9 +14,9 @@ import numpy as np
 from seedpod.errors import Cause, TrainingError
 from seedpod.training.datasets import HeldOut, attach, attach_test, split
 from seedpod.training.measuring import measure, worst
-from seedpod.training.models import keep, load, probabilities
+from seedpod.training.models import keep, load, probabilities, read_note
 from seedpod.training.pictures import Form, to_data_uri
-from seedpod.training.tasks import FinalTask
+from seedpod.training.tasks import EvaluateTask, FinalTask
 from seedpod.training.trainer import fit_model
 from seedpod.trial import ParamValue, Report, TrialProgress, TrialSpec, Wire, finite
 
@@ -57,9 +57,8 @@ def train_final(
     watch = _Watch(spec, task.epochs, report, check, started)
     model = fit_model(spec, dataset, train, [watch], seed=spec.seed, device=str(environment["device"]))
     path = Path(task.path)
-    held_out = attach_test(spec.dataset, spec.fingerprint, cache_dir)  # only now: nothing above may look at them
     keep(model, path, {"class_names": list(dataset.info.class_names), "form": form.to_wire(), "seed": spec.seed})
-    return {
+    found = {
         "form": form.to_wire(),
         "class_names": list(dataset.info.class_names),
         "train_images": len(train),
@@ -67,9 +66,19 @@ def train_final(
         "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
         "model": {"bytes": path.stat().st_size, "sha256": _sha256(path)},
         "environment": dict(environment),
-        "test": test(load(path), held_out, dataset.info.class_names, form, check),
-        "seconds": time.monotonic() - started,
     }
+    if task.measured:
+        held_out = attach_test(spec.dataset, spec.fingerprint, cache_dir)  # only now: nothing above may look at them
+        found["test"] = test(load(path), held_out, dataset.info.class_names, form, check)
+    return {**found, "seconds": time.monotonic() - started}
+
+
+def measured(task: EvaluateTask, cache_dir: Path, check: Callable[[], None]) -> Wire:
+    """Measure a model that another machine has trained: ``test`` of final.json."""
+    held_out = attach_test(task.dataset, task.fingerprint, cache_dir)
+    path = Path(task.model)
+    note = read_note(path)
+    return test(load(path), held_out, note["class_names"], Form.from_wire(note["form"]), check)
 
 
 def test(

@@ -19,12 +19,14 @@ class FinalTask:
         epochs: Epochs to train: those that validation chose.
         on_all: Train on training and validation images; else on the training part alone, as the trial did.
         path: The file of the model, ending in ``.keras``; written before anything is measured.
+        measured: Whether this process has the test images; else who has them measures.
     """
 
     spec: TrialSpec
     epochs: int
     on_all: bool
     path: str
+    measured: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,13 @@ class EvaluateTask:
         model: The model's file.
         dataset: Id of the prepared data set.
         fingerprint: And its fingerprint.
+        pictures: Whether the surest mistakes are told as pictures too, as they are of a new model.
     """
 
     model: str
     dataset: str
     fingerprint: str
+    pictures: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,8 @@ class Trainer:
             match task:
                 case FinalTask():
                     return final.train_final(task, self._cache_dir, self._environment, report, check)
+                case EvaluateTask(pictures=True):
+                    return final.measured(task, self._cache_dir, check)
                 case EvaluateTask():
                     return models.evaluate(task, self._cache_dir, check)
                 case PredictTask():
