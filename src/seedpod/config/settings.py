@@ -12,7 +12,7 @@ from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text,
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
 from seedpod.objectives import DEFAULT, OBJECTIVES, Direction, Objective, objectives_of
-from seedpod.trial import MOST_FOLDS
+from seedpod.trial import CLASS_WEIGHTS, MOST_FOLDS
 
 SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, RESULT, FILES = (
     "Search",
@@ -80,6 +80,7 @@ _FINAL_MODELS = (Option("retrain"), Option("best"), Option("none", also=("false"
 _EXPORTS = tuple(Option(name) for name in ("onnx", "savedmodel", "tflite"))
 _REPORTS = (Option("html"), Option("png"), Option("none", also=("false", "no", "off")))
 _MODES = (Option("simple"), Option("health"))
+_CLASS_WEIGHTS = (Option(CLASS_WEIGHTS[0], also=("false", "no", "off")), *map(Option, CLASS_WEIGHTS[1:]))
 _SHARES = tuple(name for name, each in OBJECTIVES.items() if each.high == 1 and each.direction is Direction.MAXIMIZE)
 _OPTIMIZE_FOR = tuple(Option(name) for name in OBJECTIVES)
 _SAMPLERS = tuple(Option(name) for name in ("tpe", "random", "gp", "cmaes", "grid", "nsga2", "qmc"))
@@ -194,6 +195,14 @@ class OptimizationConfig:
             TRAINING,
             Whole(1, MOST_FOLDS, "folds"),
             "a trial's value is the mean of so many, each of 1/cv_folds of the training images; 1 is a single split",
+        ),
+    )
+    class_weights: str = field(
+        default=CLASS_WEIGHTS[0],
+        metadata=about(
+            TRAINING,
+            Choice(_CLASS_WEIGHTS),
+            "auto lets the images of small classes count for more in training, so that every class counts alike",
         ),
     )
     activation: tuple[str, ...] = field(

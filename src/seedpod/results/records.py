@@ -42,6 +42,7 @@ def trial_record(finished: FinishedTrial) -> dict[str, Any]:
         "max_model_mb": spec.max_model_mb,
         "min_accuracy": spec.min_accuracy,
         "min_accuracy_epochs": spec.min_accuracy_epochs,
+        "class_weights": spec.class_weights,
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
         "metrics": finite(result.metrics),
@@ -71,7 +72,7 @@ def read_trial(record: Mapping[str, Any]) -> FinishedTrial:
     if record.get("schema") != SCHEMA:
         raise ValueError(f"schema {record.get('schema')!r} where this seedpod reads {SCHEMA}")
     try:
-        names = {field.name for field in fields(TrialSpec)}
+        names = {field.name for field in fields(TrialSpec)} & set(record)  # what a record of before lacks has a default
         spec = TrialSpec(**{name: record[name] for name in names} | {"objectives": tuple(record["objectives"])})
         error, health = record["error"], record["health"]
         result = TrialResult(
