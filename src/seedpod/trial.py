@@ -24,6 +24,8 @@ SCHEMA = 3
 
 MOST_FOLDS = 20
 """Folds of a cross-validation at most."""
+PEAK = "peak_memory_mb"
+"""What a trial's ``run`` calls the most memory that its process has held for itself, in MB of 10^6 bytes."""
 CLASS_WEIGHTS = ("none", "auto")
 """How classes may be weighed, the usual way first."""
 _DATASET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")  # never a path
@@ -374,6 +376,11 @@ class TrialResult:
     def values(self) -> tuple[float, ...]:
         """The value of each objective of its spec; empty where there is none."""
         return () if self.value is None else (self.value, *self.further)
+
+    @property
+    def peak_mb(self) -> float:
+        """The most memory that its process has held for itself, in MB of 10^6 bytes; 0 where that is not known."""
+        return float(self.run.get(PEAK, 0))
 
     def scores(self, health_weight: float) -> tuple[float, ...]:
         """What a search compares: the values; where ``health_weight`` is not 0, as under ``mode=health``, the only one

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from seedpod.config.kinds import Assignments, Choice, Joined, Number, Option, Several, Truth, Whole
+from seedpod.config.kinds import Assignments, Choice, Joined, Memory, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
 from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, Text, TrackingUri
 from seedpod.config.wording import Refused, complaint, located
@@ -37,6 +37,7 @@ HARMLESS = frozenset(
         "max_failures",
         "trial_retries",
         "local_workers",
+        "memory_limit",
         "use_runpod_service",
         "runpod_service_endpoint",
         "local_endpoint_workers",
@@ -249,6 +250,15 @@ class OptimizationConfig:
             "trials at once on this machine; auto fits its cores",
         ),
     )
+    memory_limit: str = field(
+        default="auto",
+        metadata=about(
+            MACHINE,
+            Memory(),
+            "what the trials on this machine may hold together: fewer run at once where they would pass it; auto is "
+            "all that the machine or its container has",
+        ),
+    )
     use_runpod_service: bool = field(
         default=False, metadata=about(RUNPOD, Truth(), "train on a RunPod serverless endpoint")
     )
@@ -356,6 +366,11 @@ class OptimizationConfig:
     def weight_of_health(self) -> float:
         """See ``TrialResult.scores``."""
         return self.health_weight if self.mode == "health" else 0.0
+
+    @property
+    def memory_limit_mb(self) -> float | None:
+        """MB of 10^6 bytes that the trials on this machine may hold together; None where there is no limit of ours."""
+        return Memory.megabytes(self.memory_limit)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

@@ -266,6 +266,9 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
     took = duration(summary.ended_at - summary.started_at)
     lines.append(("", f"{ended} after {took}: of {summary.total} trials {counts}"))
+    if summary.largest is not None:
+        held = f"{summary.largest.result.peak_mb:,.0f} MB (#{summary.largest.spec.number})"
+        lines.append(("", f"Memory: up to {held} for a trial, besides the data set's, which all of a machine share"))
     lines += [("", line) for line in _cost_lines(plan, summary)]
     files = "best.yaml, summary.json, trials/" if best else "summary.json, trials/"
     files = f"front.yaml, {files}" if summary.front else files

@@ -64,9 +64,15 @@ class MakeBackend(Protocol):
         """For so many trials at once on this machine, on the data sets of this folder, with this ledger of jobs."""
 
 
-def local_backend(*, workers: int, cache_dir: Path, jobs: Path) -> TrialBackend:  # noqa: ARG001 - a local job is a process
-    """Trainer processes of this machine."""
-    return LocalBackend(workers, cache_dir)
+def local_backend(
+    *,
+    workers: int,
+    cache_dir: Path,
+    jobs: Path,  # noqa: ARG001 - a local job is a process
+    memory_mb: float | None = None,
+) -> TrialBackend:
+    """Trainer processes of this machine, which together may hold so many MB."""
+    return LocalBackend(workers, cache_dir, memory_mb=memory_mb)
 
 
 class ModelOptimizer:
@@ -90,7 +96,7 @@ class ModelOptimizer:
         *,
         observer: Observer | None = None,
         progress_callback: ProgressCallback | None = None,
-        make_backend: MakeBackend = local_backend,
+        make_backend: MakeBackend | None = None,
         clock: Clock | None = None,
         owner: str = _OWNER,
         lease: LeaseRules | None = None,
@@ -103,7 +109,7 @@ class ModelOptimizer:
         self._observer = observer or Observer()
         self._callback = progress_callback
         self._clock = clock or SystemClock()
-        self._make_backend = make_backend
+        self._make_backend = make_backend or partial(local_backend, memory_mb=config.memory_limit_mb)
         self._began = self._clock.now()
         self._board = TrialBoard(config.trials, self._began, config.weight_of_health)
         self._ending = Ending()
