@@ -233,7 +233,7 @@ class TrainerProcess:
         tail = self.tail()
         killed = code == -signal.SIGKILL and (self._short or oom_kills() > self._kills)
         if killed or (code == -signal.SIGABRT and _BAD_ALLOC in tail):
-            error = OutOfMemory(_out_of_memory(self._peak_mb), cause=Cause.OUT_OF_MEMORY, detail=tail)
+            error: TrainingError = OutOfMemory(_out_of_memory(self._peak_mb), cause=Cause.OUT_OF_MEMORY, detail=tail)
         else:
             error = TrainingError(
                 f"the trainer process {_how(code)} in the middle of the trial.", cause=Cause.PROCESS_DIED, detail=tail
