@@ -146,8 +146,8 @@ def fit_model(
     info, classes = dataset.info, len(dataset.info.class_names)
     network, course = read_network(spec.params, info.image_shape), read_course(spec.params)
     check_parameters(network.parameters(info.image_shape, classes), spec)
+    check_size(network.weights(info.image_shape, classes), spec)
     model = build_model(network, info.image_shape, classes, info.pixel_max, seed)
-    check_size(model, spec)
     weights = class_weights(dataset.y_train[train], classes) if spec.class_weights == "auto" else None
     batches = _Batches(dataset, train, min(course.batch_size, len(train)), _Changes(seed, course), weights)
     compile_model(model, course, len(batches), spec.max_epochs, device)
