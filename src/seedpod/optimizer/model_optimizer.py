@@ -162,7 +162,8 @@ class ModelOptimizer:
         backend = self._make_backend(workers=local_workers(self._config), cache_dir=cache_dir, jobs=folder.jobs)
         try:
             self._ending.will_cancel(backend)
-            cost = estimate_before(self._config, self._price, self._config.trials)
+            here = backend.name == LocalBackend.name  # also where an endpoint was asked for and cannot be used
+            cost = "" if here else estimate_before(self._config, self._price, self._config.trials)
             plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once, cost)
             proposals = proposals_of(self._config, plan.data, self._definition, self._enqueued)
             study.sampler, study.pruner = self._search_by(study, plan.data, proposals)
