@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedpod.training.headroom import GUESS, LEAST_RESERVE, Holdings, fit, short
+from seedpod.training.headroom import FIRST, LEAST_RESERVE, Holdings, fit, short
 from seedpod.training.memory import Room
 
 BIG = Room(64_000, 60_000, "this machine")
@@ -30,9 +30,10 @@ def test_running_trial_counts_with_what_it_holds() -> None:
 
 
 def test_guess_before_a_trial_has_ended() -> None:
-    """Before a trial has ended, one is taken to need a multiple of what a waiting process holds."""
-    found = fit(4, 4, Holdings([200, 180]), BIG, 1000)
-    assert (found.each, found.processes) == (GUESS * 200, 2)
+    """Before a trial has ended one is taken to need what it does at least, or what a process holds already."""
+    assert fit(4, 4, Holdings(), BIG, 2.5 * FIRST).processes == 2
+    assert fit(4, 4, Holdings([2 * FIRST, 180]), BIG, 2.5 * FIRST).processes == 1
+    assert fit(4, 4, Holdings([20], [30]), BIG, 2.5 * FIRST).processes == 4
 
 
 def test_others_take_memory_and_give_it_back() -> None:

@@ -472,6 +472,8 @@ from seedpod.errors import TrainingError
 from test_pool import make_pool, spec, ignore
 
 with make_pool(Path(sys.argv[4])) as pool, ThreadPoolExecutor(2) as threads:
+    for number in (8, 9):  # small ones, so that two are expected to fit
+        pool.run(spec(number), ignore)
     assert pool.wait_until_ready(20)
     trials = [spec(number, do="hold", megabytes=200) for number in range(2)]
     print([result.number for result in threads.map(lambda trial: pool.run(trial, ignore), trials)])
@@ -499,4 +501,5 @@ def test_kernel_ends_a_trainer_for_its_memory(tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "[0, 1]"
+    assert "trial 0 was ended for lack of memory while others" in done.stderr.replace("trial 1", "trial 0")
     assert "out_of_memory the trainer process was ended for lack of memory" in done.stdout

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from seedpod.training.memory import Room
 
-GUESS = 2.0
-"""What a trial is expected to hold before one has ended, in what a process holds that waits for one: a process with
-TensorFlow waits with 200 MB and trains on digits with 250 to 310 (measured), on larger images with more."""
+FIRST = 400.0
+"""MB that a trial is expected to hold before one has ended: a process with TensorFlow waits with 200, and trains on
+digits with 250 to 310 (measured)."""
 LATEST = 16
 """Ended trials whose peaks are remembered."""
 RESERVE = 0.05
@@ -38,8 +38,7 @@ class Holdings:
     @property
     def expected(self) -> float:
         """What one process may come to hold: the most that any has held of late, or a guess before that is known."""
-        held = max(self.processes, default=0.0)
-        return max(held, *self.peaks) if self.peaks else GUESS * held
+        return max(*(self.peaks or [FIRST]), *self.processes, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def fit(most: int, now: int, holdings: Holdings, room: Room, limit: float | None
     if limit is not None and limit < budget:
         budget, where = limit, "memory_limit"
     each = holdings.expected
-    count = most if each <= 0 else _count(most, now, budget / each)
+    count = _count(most, now, budget / each) if each else most
     return Fit(count, each, max(0.0, budget), where)
 
 

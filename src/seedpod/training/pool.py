@@ -131,6 +131,7 @@ class TrainerPool:
         self._environment = _process_environment(environment)
         self._devices = tuple(devices)
         self._state = Guarded(_State(fitting=processes + standby))
+        self._look()
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="trainer-memory")
         self._watcher.start()
         self._keeper = threading.Thread(target=self._keep, daemon=True, name="trainer-keeper")
