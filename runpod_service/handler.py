@@ -332,13 +332,14 @@ async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialRes
         failure = error if isinstance(error, TrialError) else TrainingError(str(error), cause=Cause.DATA)
         # What was not polled in time: a pruner may have ended the trial before it failed.
         rows = tuple({spec.objectives[0]: value} for value in values)
-        result = TrialResult.ended(spec.number, Status.FAILED, failure, epochs=len(rows), history=rows)
+        result = TrialResult.ended(spec.number, Status.FAILED, failure, epochs=len(rows), history=rows, run=failure.run)
     finally:
         place.close()
     await asyncio.get_running_loop().run_in_executor(None, _drain_progress)
     # Of failed trials too: they are paid by the GPU as well.
     gpu = worker().settings.gpu
-    return replace(result, backend="runpod", attempts=request.attempt, run={"gpu": gpu} if gpu else {})
+    told = {**result.run, "gpu": gpu} if gpu else result.run
+    return replace(result, backend="runpod", attempts=request.attempt, run=told)
 
 
 def adjust_concurrency(_current: int) -> int:

@@ -10,7 +10,7 @@ from seedpod.errors import Cause
 from seedpod.health import COMPONENTS, Health, LayerHealth
 from seedpod.objectives import OBJECTIVES
 from seedpod.training.datasets import prepare
-from seedpod.trial import MOST_FOLDS, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
+from seedpod.trial import CLASS_WEIGHTS, MOST_FOLDS, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
 
 SPEC = TrialSpec(
     number=3,
@@ -92,6 +92,7 @@ specs = st.builds(
     max_model_mb=_seconds,
     min_accuracy=_units,
     min_accuracy_epochs=st.integers(1, 1000),
+    class_weights=st.sampled_from(CLASS_WEIGHTS),
 )
 progresses = st.builds(
     TrialProgress,

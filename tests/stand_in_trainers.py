@@ -44,6 +44,7 @@ class StandInTrainer:
         slow = self._longest * (0.3 + 0.7 * value_of(spec)) / epochs
         pause = float(spec.params.get("pause", os.environ.get("SEEDPOD_STAND_IN_PAUSE", slow)))
         last_pause = float(spec.params.get("last_pause", pause))
+        self._megabytes = int(spec.params.get("megabytes", 0))
         history, curve = [], list[float | None]()
         for epoch in range(1, epochs + 1):
             self._pass_time(last_pause if epoch == epochs else pause, check)
@@ -128,6 +129,15 @@ class StandInTrainer:
     def _burn(self) -> None:
         while True:  # holds a core and listens to nobody
             pass
+
+    def _hold(self) -> None:
+        held = bytearray(b"x") * (self._megabytes * 10**6)
+        time.sleep(0.3)
+        del held
+
+    def _bad_alloc(self) -> None:
+        print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr, flush=True)
+        os.abort()
 
     def _raise(self) -> None:
         message = "a shape that fits nothing"

@@ -221,6 +221,7 @@ def test_an_unreachable_host_is_a_local_search(tmp_path: Path, digits_cache: Pat
     assert len(re.findall(r".*invalid-endpoint\.invalid.*its name cannot be resolved.*", done.stdout)) == 1
     found = records(tmp_path / "results" / "r")
     assert [(record["status"], record["backend"], record["run"]) for record in found] == [("complete", "local", {})] * 4
+    assert [line for line in done.stdout.splitlines() if "Cost" in line] == ["Cost: 0 USD, all on this machine"]
     assert KEY not in done.stdout
     assert not holds(tmp_path, KEY)
 

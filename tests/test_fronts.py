@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,10 @@ def test_best_goes_the_right_way(tmp_path: Path, digits_cache: Path, name: str) 
     assert optuna.load_study(study_name="r", storage=storage).best_value == found[ordered[0]]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+GP = pytest.param("gp", marks=pytest.mark.skipif(find_spec("torch") is None, reason="sampler=gp needs torch"))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", GP])
 def test_front_is_everywhere(tmp_path: Path, digits_cache: Path, sampler: str) -> None:
     """The front of two objectives is Optuna's, and the same in summary, summary.json, front.yaml and the event log."""
     config = configure(tmp_path, digits_cache, optimize_for=BOTH, sampler=sampler, trials=16, random_seed=3)
@@ -91,11 +95,16 @@ def test_front_is_everywhere(tmp_path: Path, digits_cache: Path, sampler: str) -
     assert saved["best"]["val_accuracy"] == max(r["value"] for r in records(config))
 
 
-@pytest.mark.parametrize("workers", [2, 3])
-def test_front_is_the_same_at_any_number_of_workers(tmp_path: Path, digits_cache: Path, workers: int) -> None:
-    """Same seed, same trials and values of two objectives, whatever the number of workers."""
-    one = configure(tmp_path / "one", digits_cache, optimize_for=BOTH)
-    many = configure(tmp_path / "many", digits_cache, optimize_for=BOTH, local_workers=workers)
+@pytest.mark.parametrize(("sampler", "workers"), [("tpe", 2), ("tpe", 3), ("nsga2", 3)])
+def test_front_is_the_same_at_any_number_of_workers(
+    tmp_path: Path, digits_cache: Path, sampler: str, workers: int
+) -> None:
+    """Same seed, same trials and values of two objectives, whatever the number of workers; with nsga2 also in the
+    generations behind the first one.
+    """
+    settings = {"optimize_for": BOTH, "sampler": sampler, "startup_trials": 4, "trials": 16}
+    one = configure(tmp_path / "one", digits_cache, **settings)
+    many = configure(tmp_path / "many", digits_cache, **settings, local_workers=workers)
     search(one)
     search(many)
     assert table(many) == table(one)

@@ -56,7 +56,7 @@ def make_backend(
     """
 
     def local() -> TrialBackend:
-        return LocalBackend(workers, cache_dir)
+        return LocalBackend(workers, cache_dir, memory_mb=config.memory_limit_mb)
 
     if not config.use_runpod_service:
         return local()

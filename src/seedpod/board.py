@@ -84,6 +84,7 @@ class Snapshot:
         rate: Epochs a second.
         bill: What ended trials have cost, those of an earlier run of this search included.
         worst: The complete trial that every other one precedes, which may be the best one.
+        largest: The trial whose process has held the most memory; None where that is not known of any.
     """
 
     version: int
@@ -99,6 +100,7 @@ class Snapshot:
     bill: Bill = NO_BILL
     front: tuple[FinishedTrial, ...] = ()
     worst: FinishedTrial | None = None
+    largest: FinishedTrial | None = None
 
 
 @dataclass(slots=True)
@@ -110,6 +112,7 @@ class _State:
     last: deque[FinishedTrial] = field(default_factory=lambda: deque(maxlen=LAST))
     best: FinishedTrial | None = None
     worst: FinishedTrial | None = None
+    largest: FinishedTrial | None = None
     front: tuple[FinishedTrial, ...] = ()
     failures: list[tuple[int, TrialFailure]] = field(default_factory=list)
     times: tuple[Times, ...] = ()
@@ -128,6 +131,8 @@ class _State:
         self.workers[worker] = finished.ended_at
         self.finished[finished.result.status] += 1
         self.last.append(finished)
+        if finished.result.peak_mb > (0.0 if self.largest is None else self.largest.result.peak_mb):
+            self.largest = finished
         if finished.result.error is not None and finished.result.status is Status.FAILED:
             self.failures.append((finished.result.number, finished.result.error))
         if finished.result.status is Status.COMPLETE:
@@ -229,6 +234,7 @@ class TrialBoard:
                 bill=state.bill,
                 front=state.front,
                 worst=state.worst,
+                largest=state.largest,
             )
 
 

@@ -82,6 +82,7 @@ class Summary:
         unpriced: Trials that were paid for at a price that is not known: ``cost`` lacks them.
         front: See Snapshot.
         worst: The worst complete trial; None where there is no other than the best.
+        largest: See Snapshot.
     """
 
     run: str
@@ -99,6 +100,7 @@ class Summary:
     unpriced: int = 0
     front: tuple[FinishedTrial, ...] = ()
     worst: FinishedTrial | None = None
+    largest: FinishedTrial | None = None
 
     @property
     def advice(self) -> tuple[Advice, ...]:
@@ -196,6 +198,7 @@ def summarize(
         unpriced=bill.unpriced,
         front=snapshot.front,
         worst=None if snapshot.worst is snapshot.best else snapshot.worst,
+        largest=snapshot.largest,
     )
 
 

@@ -27,6 +27,10 @@ SCHEMA = 4
 
 MOST_FOLDS = 20
 """Folds of a cross-validation at most."""
+PEAK = "peak_memory_mb"
+"""What a trial's ``run`` calls the most memory that its process has held for itself, in MB of 10^6 bytes."""
+CLASS_WEIGHTS = ("none", "auto")
+"""How classes may be weighed, the usual way first."""
 _DATASET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")  # never a path
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 _MOST_PARAMS = 100  # hyperparameters of one trial
@@ -74,6 +78,8 @@ class TrialSpec:
         max_model_mb: Size allowed, see the objective model_size; 0 means no limit.
         min_accuracy: Validation accuracy that a fold must have reached after ``min_accuracy_epochs``; 0 asks for none.
         min_accuracy_epochs: See there.
+        class_weights: What an image of each class weighs in the training loss: ``none``, all the same, or ``auto``, see
+            ``seedpod.training.balance``. Off the wire where it is ``none``, as in requests of before this field.
     """
 
     number: int
@@ -92,6 +98,7 @@ class TrialSpec:
     max_model_mb: float = 0.0
     min_accuracy: float = 0.0
     min_accuracy_epochs: int = 1
+    class_weights: str = CLASS_WEIGHTS[0]
 
     @property
     def goals(self) -> tuple[Objective, ...]:
@@ -141,7 +148,10 @@ class TrialSpec:
             max_model_mb=float(self.max_model_mb),
             min_accuracy=float(self.min_accuracy),
         )
-        return {"schema": SCHEMA, **asdict(plain), "objectives": list(self.objectives)}
+        wire = {"schema": SCHEMA, **asdict(plain), "objectives": list(self.objectives)}
+        if self.class_weights == CLASS_WEIGHTS[0]:
+            del wire["class_weights"]
+        return wire
 
     @classmethod
     def from_wire(cls, data: object) -> Self:
@@ -168,6 +178,7 @@ class TrialSpec:
             max_model_mb=read.number("max_model_mb", low=0.0),
             min_accuracy=read.number("min_accuracy", low=0.0, high=1.0),
             min_accuracy_epochs=read.integer("min_accuracy_epochs", low=1),
+            class_weights=read.one_of("class_weights", CLASS_WEIGHTS, absent=CLASS_WEIGHTS[0]),
         )
         read.finish()
         return spec
@@ -438,6 +449,11 @@ class TrialResult:
         """The value of each objective of its spec; empty where there is none."""
         return () if self.value is None else (self.value, *self.further)
 
+    @property
+    def peak_mb(self) -> float:
+        """The most memory that its process has held for itself, in MB of 10^6 bytes; 0 where that is not known."""
+        return float(self.run.get(PEAK, 0))
+
     def scores(self, health_weight: float) -> tuple[float, ...]:
         """What a search compares: the values; where ``health_weight`` is not 0, as under ``mode=health``, the only one
         weighed with the health, as far as that is known.
@@ -669,8 +685,8 @@ class _Reader:
             self.refuse(name, value, wanted)
         return str(value)
 
-    def one_of(self, name: str, choices: Sequence[str]) -> str:
-        value = self.anything(name)
+    def one_of(self, name: str, choices: Sequence[str], *, absent: str) -> str:
+        value = self._data.pop(name, absent)
         if value not in choices:
             self.refuse(name, value, f"one of {', '.join(choices)}")
         return str(value)

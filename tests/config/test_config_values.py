@@ -262,3 +262,26 @@ def test_any_text_is_a_value_or_refused(setting: Setting, text: str) -> None:
     """No text makes a setting fail in any other way than by refusing it."""
     with suppress(Refused):
         setting.check(setting.parse(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "megabytes"),
+    [
+        ("8GB", "8GB", 8000),
+        ("512 mb", "512MB", 512),
+        ("1.5gib", "1.5GiB", 1610.612736),
+        ("2TB", "2TB", 2_000_000),
+        ("AUTO", "auto", None),
+    ],
+)
+def test_memory_in_every_spelling(text: str, value: str, megabytes: float | None) -> None:
+    """An amount of memory has its unit, in any case, and is kept in one spelling."""
+    config = load([f"memory_limit={text}"], {}).config
+    assert (config.memory_limit, config.memory_limit_mb) == (value, megabytes)
+
+
+@pytest.mark.parametrize("text", ["8", "50MB", "0GB", "-1GB", "GB", "8GBs", "1e3GB", "much", "8,5GB"])
+def test_no_memory(text: str) -> None:
+    """A number without a unit, too little, and anything else is refused with what is taken."""
+    with pytest.raises(ConfigError, match=r"memory_limit.* must be auto, or 100MB or more, such as 8GB"):
+        load([f"memory_limit={text}"], {})

@@ -171,6 +171,22 @@ def test_plan_names_what_is_searched() -> None:
     assert len(plan_lines(PLAN, 1)) == 2
 
 
+def test_plan_warns_of_unequal_classes() -> None:
+    """A warning names the largest and the smallest class with their images, and the settings that help and are not
+    chosen yet.
+    """
+    data = replace(PLAN.data, train_counts=(900, 90, *PLAN.data.train_counts[2:]))
+    warning, advice = plan_lines(replace(PLAN, data=data), 1)[2:]
+    assert warning == "Unequal classes: 0 has 10 times the training images of 1 (900 and 90)"
+    assert "class_weights=auto" in advice
+    assert "optimize_for=balanced_accuracy" in advice
+    chosen = OptimizationConfig(class_weights="auto", optimize_for="val_loss,macro_f1")
+    assert "class_weights" not in "".join(plan_lines(replace(PLAN, data=data, config=chosen), 1))
+    metrics = {"val_accuracy": 0.95, "balanced_accuracy": 0.7, "macro_f1": None}
+    told = summary_lines(replace(PLAN, data=data), searched([replace(RESULTS[2], metrics=metrics)])[1])
+    assert ("", "  validation accuracy 0.9500, balanced accuracy 0.7000") in told
+
+
 def test_params_of_an_unknown_space_are_no_trouble() -> None:
     """Parameters that the line does not know are left out."""
     assert params_line({}) == ""

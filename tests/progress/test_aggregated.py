@@ -153,6 +153,22 @@ def test_price_that_is_not_known() -> None:
     assert costs.per_second is None
 
 
+def test_remote_search_whose_trials_run_here_costs_nothing() -> None:
+    """Where all that has run of a remote search without a price ran on this machine, it costs 0; a remote trial that
+    runs makes it unknown again.
+    """
+    board, aggregator = TrialBoard(3, 0.0), ConcurrentProgressAggregator(1, "runpod", None)
+    board.start(samples.spec(0), 0.0)
+    board.finish(samples.complete(0, 0.5), 3.0)
+    assert aggregator.aggregate(board.snapshot(), 3.0).costs.per_second == 0.0
+    board.start(samples.spec(1), 3.0)
+    board.report(told(1, 1, backend="local"), 4.0)
+    assert aggregator.aggregate(board.snapshot(), 4.0).costs.per_second == 0.0
+    board.start(samples.spec(2), 4.0)
+    board.report(told(2, 1, backend="runpod"), 5.0)
+    assert aggregator.aggregate(board.snapshot(), 5.0).costs.per_second is None
+
+
 def test_snapshot_is_bounded() -> None:
     """After very many trials a snapshot holds no more than after some hundreds."""
     board = TrialBoard(5000, 0.0)

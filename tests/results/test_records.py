@@ -15,7 +15,7 @@ import samples
 from seedpod.board import FinishedTrial, TrialBoard
 from seedpod.errors import Cause
 from seedpod.events import Summary, group_failures, summarize
-from seedpod.results.records import best_record, summary_record, trial_record
+from seedpod.results.records import best_record, read_trial, summary_record, trial_record
 from seedpod.trial import SCHEMA, Status, TrialFailure, TrialResult, TrialSpec
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
@@ -125,6 +125,7 @@ def test_times_are_utc() -> None:
         "started_at": "2023-11-14T22:13:20.000+00:00",
         "ended_at": "2023-11-14T22:13:22.500+00:00",
         "training_seconds": 2.5,
+        "peak_memory_mb": None,
     }
 
 
@@ -172,3 +173,19 @@ def test_failures_are_grouped(failures: list[tuple[int, str]], groups: list[tupl
 def test_groups_do_not_depend_on_the_order(failures: list[tuple[int, TrialFailure]]) -> None:
     """Which failure came first changes nothing."""
     assert group_failures(failures) == group_failures(sorted(failures, key=lambda pair: pair[0]))
+
+
+def test_peak_of_memory_is_no_part_of_what_is_equal() -> None:
+    """The memory that a trial took is recorded under ``times``, where equal runs may differ, and is read back."""
+    trial = finished(replace(samples.RESULT, run={"gpu": "NVIDIA L4", "peak_memory_mb": 612}))
+    record = trial_record(trial)
+    assert record["run"] == {"gpu": "NVIDIA L4"}
+    assert record["times"]["peak_memory_mb"] == 612
+    assert read_trial(record) == trial
+
+
+def test_record_of_before_class_weights_is_read() -> None:
+    """A record that an earlier version has written, without class weights and memory, is the same trial."""
+    record = trial_record(finished(samples.RESULT))
+    del record["class_weights"], record["times"]["peak_memory_mb"]
+    assert read_trial(record) == finished(samples.RESULT)

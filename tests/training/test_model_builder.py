@@ -201,7 +201,8 @@ def counted_by_keras() -> Any:
                 compile_model(model, course, 1, 1, "cpu")
                 images = np.random.default_rng(i).integers(0, 256, (4, *shape)).astype("uint8")
                 loss = float(model.train_on_batch(images, np.eye(7, dtype="float32")[[0, 1, 2, 3]])[0])
-            found.append([built, network.parameters(shape, 7), loss])
+            held = sum(int(np.prod(weight.shape)) for weight in model.weights)
+            found.append([built, network.parameters(shape, 7), loss, held, network.weights(shape, 7)])
             keras.backend.clear_session()
         print(json.dumps(found))
     """
@@ -216,6 +217,7 @@ def counted_by_keras() -> Any:
 def test_parameters_are_counted_as_keras_counts_them(counted: list[list[float]]) -> None:
     """The size that is known before anything is allocated is that of Keras's model, for any configuration."""
     assert [row[0] for row in counted] == [row[1] for row in counted]
+    assert [row[3] for row in counted] == [row[4] for row in counted]
 
 
 def test_any_configuration_takes_a_training_step(counted: list[list[float]]) -> None:
@@ -236,6 +238,8 @@ def test_too_large_networks_are_never_built(pool: TrainerPool, base: TrialSpec) 
     with pytest.raises(TrainingError, match="trainable parameters, over max_parameters=1,000,000") as caught:
         pool.run(replace(base, params=huge), ignore)
     assert caught.value.cause is Cause.TOO_LARGE
+    with pytest.raises(TrainingError, match="MB of weights, over max_model_mb=20"):
+        pool.run(replace(base, params=huge, max_parameters=10**12, max_model_mb=20.0), ignore)
 
 
 def test_schedules(facts: Any) -> None:

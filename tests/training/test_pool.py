@@ -9,21 +9,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+import seedpod
 from seedpod.errors import Cause, TrainingError, TrialCancelled, TrialPruned
 from seedpod.training.child import PoolLimits
+from seedpod.training.headroom import LATEST
+from seedpod.training.memory import Room, room
 from seedpod.training.pool import TrainerPool
-from seedpod.trial import ParamValue, Status, TrialProgress, TrialSpec
+from seedpod.trial import ParamValue, Status, TrialProgress, TrialResult, TrialSpec
 
 pytestmark = pytest.mark.processes
 
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS)}
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is known from /proc")
 QUICK = PoolLimits(grace=0.5, start=20.0, overtime=0.5)
 
 
@@ -44,10 +49,63 @@ def spec(number: int = 0, *, max_seconds: float = 0.0, **params: ParamValue) -> 
     )
 
 
-def make_pool(tmp_path: Path, processes: int = 2, limits: PoolLimits = QUICK, trainer: str = "make") -> TrainerPool:
+def make_pool(
+    tmp_path: Path,
+    processes: int = 2,
+    limits: PoolLimits = QUICK,
+    trainer: str = "make",
+    measure: Callable[[], Room] = room,
+) -> TrainerPool:
     return TrainerPool(
-        processes, tmp_path, limits=limits, trainer=f"stand_in_trainers:{trainer}", environment=ENVIRONMENT
+        processes,
+        tmp_path,
+        limits=limits,
+        trainer=f"stand_in_trainers:{trainer}",
+        environment=ENVIRONMENT,
+        measure=measure,
     )
+
+
+def limited_pool(tmp_path: Path, memory_mb: float) -> TrainerPool:
+    """Two trials at once, as far as they fit, and no standby."""
+    return TrainerPool(
+        2,
+        tmp_path,
+        limits=QUICK,
+        trainer="stand_in_trainers:make",
+        environment=ENVIRONMENT,
+        standby=0,
+        memory_mb=memory_mb,
+    )
+
+
+@contextmanager
+def memory_group(limit: int) -> Iterator[Path]:
+    """A control group of our own with so many bytes; skips the test where none can be made."""
+    group = _new_group("sys/fs/cgroup", "memory.max", limit)
+    group = group or _new_group("sys/fs/cgroup/memory", "memory.limit_in_bytes", limit)
+    if group is None:
+        pytest.skip("no control group can be made here: needs root and a writable /sys/fs/cgroup")
+    members = group / "cgroup.procs"
+    try:
+        yield group
+    finally:
+        assert eventually(lambda: not members.read_text(encoding="ascii").strip())
+        group.rmdir()
+
+
+def _new_group(mount: str, name: str, limit: int) -> Path | None:
+    group = Path("/", mount, f"seedpod-test-{os.getpid()}")
+    try:
+        group.mkdir()
+        if (group / "cgroup.procs").exists():
+            (group / name).write_text(str(limit), encoding="ascii")
+            return group
+    except OSError:
+        pass
+    with suppress(OSError):
+        group.rmdir()
+    return None
 
 
 @pytest.fixture(name="pool")
@@ -319,3 +377,129 @@ def _alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+class Together:
+    """Counts the trials that run at once, by their reports."""
+
+    def __init__(self, pool: TrainerPool, epochs: int = 4) -> None:
+        self._pool, self._epochs = pool, epochs
+        self._lock = threading.Lock()
+        self._running = 0
+        self.most = 0
+
+    def run(self, trial: TrialSpec) -> TrialResult:
+        def report(progress: TrialProgress) -> None:
+            with self._lock:
+                self._running += (progress.epoch == 1) - (progress.epoch == self._epochs)
+                self.most = max(self.most, self._running)
+
+        return self._pool.run(trial, report)
+
+
+@needs_proc
+def test_memory_limit_bounds_what_runs_at_once(tmp_path: Path) -> None:
+    """Under a memory_limit that one trial nearly fills the next ones run one after the other, with the same results as
+    without it; once smaller ones have run, two run at once again.
+    """
+    large = [spec(number, do="hold", megabytes=150, pause=0.02) for number in range(4)]
+    small = [spec(number, pause=0.0) for number in range(10, 10 + LATEST)]
+    with limited_pool(tmp_path, 250) as pool, ThreadPoolExecutor(2) as threads:
+        first = pool.run(large[0], ignore)
+        assert 150 <= first.peak_mb < 200
+        one = Together(pool)
+        results = list(threads.map(one.run, large[1:]))
+        assert one.most == 1
+        assert all(150 <= result.peak_mb < 200 for result in results)
+        two = Together(pool)
+        list(threads.map(lambda trial: pool.run(trial, ignore), small))
+        assert pool.wait_until_ready(20)
+        list(threads.map(two.run, [spec(number, pause=0.05) for number in (30, 31)]))
+        assert two.most == 2
+    with make_pool(tmp_path) as pool:
+        assert [replace(pool.run(trial, ignore), environment={}, run={}) for trial in large[1:]] == [
+            replace(result, environment={}, run={}) for result in results
+        ]
+
+
+@needs_proc
+def test_one_trial_runs_whatever_the_limit(tmp_path: Path) -> None:
+    """A limit that nothing fits under leaves one process, and trials go through it."""
+    with limited_pool(tmp_path, 1) as pool, ThreadPoolExecutor(3) as threads:
+        together = Together(pool)
+        results = threads.map(together.run, [spec(number, pause=0.01) for number in range(6)])
+        assert all(result.status is Status.COMPLETE for result in results)
+        assert eventually(lambda: len(pool.pids()) == 1)
+
+
+def test_full_machine_shrinks_and_grows_back(tmp_path: Path) -> None:
+    """As the machine fills up the processes that wait are ended, all but one; as it empties they come back."""
+    free = [10_000.0]
+    with make_pool(tmp_path, measure=lambda: Room(10_000, free[0], "here")) as pool:
+        assert eventually(lambda: len(pool.pids()) == 3)  # two and a standby
+        free[0] = 0.0
+        assert eventually(lambda: len(pool.pids()) == 1)
+        assert pool.run(spec(0), ignore).status is Status.COMPLETE
+        free[0] = 10_000.0
+        assert eventually(lambda: len(pool.pids()) == 3)
+
+
+def test_killed_while_memory_is_short(tmp_path: Path) -> None:
+    """A process that is killed while memory is short fails its trial for lack of memory, with what it held and what to
+    do; it was alone, so it is not tried again.
+    """
+    with make_pool(tmp_path, measure=lambda: Room(10_000, 0.0, "here")) as pool:
+        with pytest.raises(TrainingError, match=r"lack of memory.*local_workers") as caught:
+            pool.run(spec(0, do="kill", pause=0.4), ignore)
+        assert caught.value.cause is Cause.OUT_OF_MEMORY
+        assert pool.run(spec(1), ignore).status is Status.COMPLETE
+
+
+def test_no_memory_for_native_code(pool: TrainerPool) -> None:
+    """A process that C++ aborts because it gets no memory fails its trial for that reason."""
+    with pytest.raises(TrainingError, match="lack of memory") as caught:
+        pool.run(spec(0, do="bad_alloc"), ignore)
+    assert caught.value.cause is Cause.OUT_OF_MEMORY
+
+
+KILLED = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+sys.path[:0] = sys.argv[2:4]
+Path(sys.argv[1]).write_text(str(__import__("os").getpid()))
+from seedpod.errors import TrainingError
+from test_pool import make_pool, spec, ignore
+
+with make_pool(Path(sys.argv[4])) as pool, ThreadPoolExecutor(2) as threads:
+    for number in (8, 9):  # small ones, so that two are expected to fit
+        pool.run(spec(number), ignore)
+    assert pool.wait_until_ready(20)
+    trials = [spec(number, do="hold", megabytes=200) for number in range(2)]
+    print([result.number for result in threads.map(lambda trial: pool.run(trial, ignore), trials)])
+    try:
+        pool.run(spec(2, do="hold", megabytes=500), ignore)
+    except TrainingError as error:
+        print(error.cause, error)
+"""
+
+
+def test_kernel_ends_a_trainer_for_its_memory(tmp_path: Path) -> None:
+    """In a real group of 350 MB two trials of 200 MB do not fit beside each other: the kernel ends a trainer, and its
+    trial runs again alone. One of 500 MB fails, and says that memory was lacking. The pool's process lives.
+    """
+    source = str(Path(seedpod.__file__).parents[1])
+    with memory_group(350_000_000) as group:
+        arguments = [str(group / "cgroup.procs"), source, str(TESTS / "training"), str(tmp_path)]
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, *arguments],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "[0, 1]"
+    assert "trial 0 was ended for lack of memory while others" in done.stderr.replace("trial 1", "trial 0")
+    assert "out_of_memory the trainer process was ended for lack of memory" in done.stdout

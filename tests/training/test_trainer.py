@@ -111,8 +111,8 @@ def ignore(_: TrialProgress) -> None:
 
 
 def numbers(result: TrialResult) -> TrialResult:
-    """The result without the time that it took."""
-    return replace(result, seconds=0.0)
+    """The result without the time and the memory that it took."""
+    return replace(result, seconds=0.0, run={})
 
 
 def refusal(pool: TrainerPool, spec: TrialSpec) -> tuple[TrainingError, list[TrialProgress]]:

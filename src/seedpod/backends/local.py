@@ -15,15 +15,22 @@ class LocalBackend:
         cache_dir: Where the prepared data sets are.
         limits: See PoolLimits.
         trainer: ``module:factory`` of what the processes run.
+        memory_mb: MB that the processes together may hold; None for what the machine or its container has.
     """
 
     name = "local"
 
     def __init__(
-        self, workers: int, cache_dir: Path, *, limits: PoolLimits | None = None, trainer: str = KERAS_TRAINER
+        self,
+        workers: int,
+        cache_dir: Path,
+        *,
+        limits: PoolLimits | None = None,
+        trainer: str = KERAS_TRAINER,
+        memory_mb: float | None = None,
     ) -> None:
         self.at_once = workers
-        self._pool = TrainerPool(workers, cache_dir, limits=limits, trainer=trainer)
+        self._pool = TrainerPool(workers, cache_dir, limits=limits, trainer=trainer, memory_mb=memory_mb)
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """See TrialBackend."""

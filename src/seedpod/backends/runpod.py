@@ -39,6 +39,7 @@ from seedpod.remote.polling import poll_delay
 from seedpod.remote.view import EndpointView, JobListener, LateJob
 from seedpod.remote.wire import EndpointHealth, JobState, JobStatus
 from seedpod.trial import (
+    PEAK,
     ParamValue,
     Report,
     Status,
@@ -60,6 +61,7 @@ _LOOK_AGAIN = 1.0  # seconds until an endpoint that is out of reach is asked aga
 _REMEMBERED = 32  # trials whose pace predicts the next one's
 _LATE = "{} after its trial"  # what the ledger says of a late job
 _LEAD = 1.5  # seconds by which a job gives its place to the next before its probable end: see _hand_over
+_MOST_MB = 1e9  # no machine has more: what is told beyond is no amount of memory
 _SUSPICIOUS = 3  # failures of one worker that make it worth naming
 
 
@@ -120,6 +122,7 @@ class _Job:
     status: JobStatus | None = None
     pace: float | None = None  # seconds an epoch, from its own progress
     gpu: str = ""  # that its worker has told
+    peak_mb: float = 0.0  # memory, told by its worker too
     ends_at: float | None = None  # when it will probably end; a little late rather than early
     handed_over: bool = False
     late: bool = False  # its result came when the trial had ended
@@ -419,7 +422,8 @@ class RunPodBackend:
                 raise
             job.status, job.worker = status, status.worker_id or job.worker
             if status.state.ended:
-                job.ended, job.state, job.gpu = True, status.state, gpu_of(status.output)
+                job.ended, job.state = True, status.state
+                job.gpu, job.peak_mb = gpu_of(status.output), peak_of(status.output)
                 if job.adopted and status.state is JobState.CANCELLED:
                     raise _NothingToAdopt(f"job {job.id} was cancelled when the search ended.")
                 return read_end(spec, status)
@@ -697,15 +701,28 @@ def _facts(job: _Job) -> dict[str, ParamValue]:
         facts["execution_seconds"] = job.status.execution
     if job.gpu:
         facts["gpu"] = job.gpu
+    if job.peak_mb:
+        facts[PEAK] = job.peak_mb
     return facts
 
 
 def gpu_of(output: object) -> str:
     """The GPU that an ended job's result names, also where the result is no good otherwise; empty where it does not."""
+    gpu = _told(output, "gpu")
+    return gpu[:200] if isinstance(gpu, str) else ""
+
+
+def peak_of(output: object) -> float:
+    """The most memory in MB that an ended job's result names, in the same way; 0 where it does not."""
+    peak = _told(output, PEAK)
+    return peak if isinstance(peak, int | float) and not isinstance(peak, bool) and 0 < peak < _MOST_MB else 0.0
+
+
+def _told(output: object, name: str) -> object:
+    """What a result says of where it ran."""
     result = output.get("result") if isinstance(output, dict) else None
     run = result.get("run") if isinstance(result, dict) else None
-    gpu = run.get("gpu") if isinstance(run, dict) else None
-    return gpu[:200] if isinstance(gpu, str) else ""
+    return run.get(name) if isinstance(run, dict) else None
 
 
 def _first_line(text: str) -> str:

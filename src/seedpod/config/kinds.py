@@ -21,6 +21,9 @@ _LONGEST_NUMBER = 100  # characters; far under the 4300 digits at which int() gi
 _TRUTHS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 _QUOTES = "'\""
 _ASSIGNMENT = re.compile(r"[a-z_0-9]{1,40}=[A-Za-z0-9_.,:+ -]{1,200}", re.ASCII)
+_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_MEMORY = re.compile(rf"(?P<amount>\d{{1,9}}(\.\d{{1,9}})?)(?P<unit>{'|'.join(_UNITS)})", re.ASCII | re.IGNORECASE)
+_LEAST_MEMORY = 100  # MB; no trainer process starts in less
 _SHORTEST_QUOTED = 2  # characters: the two quotes
 
 
@@ -139,6 +142,36 @@ class Number(Kind):
 
     def show(self, value: Any) -> str:
         return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Memory(Kind):
+    """An amount of memory with its unit, such as ``8GB`` or ``1.5GiB``, or ``auto``."""
+
+    @property
+    def wanted(self) -> str:
+        return f"auto, or {_LEAST_MEMORY}MB or more, such as 8GB or 1.5GiB"
+
+    def _parse(self, text: str) -> str:
+        word = "".join(text.split())
+        if word.casefold() == "auto":
+            return "auto"
+        found = _MEMORY.fullmatch(word)
+        if found is None:
+            raise self._refuse()
+        return f"{found['amount']}{_unit(found)}"
+
+    def check(self, value: object) -> None:
+        if value == "auto":
+            return
+        if not isinstance(value, str) or not _MEMORY.fullmatch(value) or (self.megabytes(value) or 0) < _LEAST_MEMORY:
+            raise self._refuse()
+
+    @staticmethod
+    def megabytes(value: str) -> float | None:
+        """The amount in 10^6 bytes; None for ``auto``."""
+        found = _MEMORY.fullmatch(value)
+        return None if found is None else float(found["amount"]) * _UNITS[_unit(found)] / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +327,11 @@ def _parse_number(text: str) -> float | None:
 
 def _span(unit: str, low: float, high: float) -> str:
     return f"{f' of {unit}' if unit else ''} from {low:_} to {high:_}"
+
+
+def _unit(found: re.Match[str]) -> str:
+    """The unit of an amount of memory, in its own spelling."""
+    return next(unit for unit in _UNITS if unit.casefold() == found["unit"].casefold())
 
 
 def _built(options: tuple[Option, ...]) -> list[str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from seedpod.config.kinds import Assignments, Choice, Joined, Number, Option, Several, Truth, Whole
+from seedpod.config.kinds import Assignments, Choice, Joined, Memory, Number, Option, Several, Truth, Whole
 from seedpod.config.setting import Setting, about
 from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, StoreEndpoint, StoreUrl, Text, TrackingUri
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
 from seedpod.objectives import DEFAULT, OBJECTIVES, Direction, Objective, objectives_of
-from seedpod.trial import MOST_FOLDS
+from seedpod.trial import CLASS_WEIGHTS, MOST_FOLDS
 
 SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, RESULT, FILES = (
     "Search",
@@ -38,6 +38,7 @@ HARMLESS = frozenset(
         "max_failures",
         "trial_retries",
         "local_workers",
+        "memory_limit",
         "use_runpod_service",
         "runpod_service_endpoint",
         "local_endpoint_workers",
@@ -86,6 +87,7 @@ _FINAL_ON = (Option("local"), Option("remote"))
 _EXPORTS = tuple(Option(name) for name in ("onnx", "savedmodel", "tflite"))
 _REPORTS = (Option("html"), Option("png"), Option("none", also=("false", "no", "off")))
 _MODES = (Option("simple"), Option("health"))
+_CLASS_WEIGHTS = (Option(CLASS_WEIGHTS[0], also=("false", "no", "off")), *map(Option, CLASS_WEIGHTS[1:]))
 _SHARES = tuple(name for name, each in OBJECTIVES.items() if each.high == 1 and each.direction is Direction.MAXIMIZE)
 _OPTIMIZE_FOR = tuple(Option(name) for name in OBJECTIVES)
 _SAMPLERS = tuple(Option(name) for name in ("tpe", "random", "gp", "cmaes", "grid", "nsga2", "qmc"))
@@ -202,6 +204,14 @@ class OptimizationConfig:
             "a trial's value is the mean of so many, each of 1/cv_folds of the training images; 1 is a single split",
         ),
     )
+    class_weights: str = field(
+        default=CLASS_WEIGHTS[0],
+        metadata=about(
+            TRAINING,
+            Choice(_CLASS_WEIGHTS),
+            "auto lets the images of small classes count for more in training, so that every class counts alike",
+        ),
+    )
     activation: tuple[str, ...] = field(
         default=(), metadata=about(TRAINING, Several(_ACTIVATIONS), "search among these alone; [] searches all")
     )
@@ -244,6 +254,15 @@ class OptimizationConfig:
             MACHINE,
             _TRIALS_OR_AUTO,
             "trials at once on this machine; auto fits its cores",
+        ),
+    )
+    memory_limit: str = field(
+        default="auto",
+        metadata=about(
+            MACHINE,
+            Memory(),
+            "what the trials on this machine may hold together: fewer run at once where they would pass it; auto is "
+            "all that the machine or its container has",
         ),
     )
     use_runpod_service: bool = field(
@@ -373,6 +392,11 @@ class OptimizationConfig:
     def weight_of_health(self) -> float:
         """See ``TrialResult.scores``."""
         return self.health_weight if self.mode == "health" else 0.0
+
+    @property
+    def memory_limit_mb(self) -> float | None:
+        """MB of 10^6 bytes that the trials on this machine may hold together; None where there is no limit of ours."""
+        return Memory.megabytes(self.memory_limit)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

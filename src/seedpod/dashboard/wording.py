@@ -8,15 +8,17 @@ from typing import Any
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.events import Advice, FailureGroup, Plan, Summary
 from seedpod.health import HEALTHY
-from seedpod.objectives import DEFAULT
+from seedpod.objectives import DEFAULT, OBJECTIVES
 from seedpod.progress import AggregatedProgress
 from seedpod.progress.aggregated import Costs
 from seedpod.remote.view import EndpointView
+from seedpod.training.balance import Imbalance
 from seedpod.trial import ParamValue, Status
 
 MOST_IMPORTANCES = 5
 MOST_OF_FRONT = 12
 MOST_ADVICE = 3
+_EVERY_CLASS = {"balanced_accuracy", "macro_f1"}  # objectives in which small classes count as much as large ones
 _NORMALIZATIONS = {"batch": "bn", "layer": "ln"}
 _OUTCOMES = {
     "done": "Done",
@@ -38,6 +40,7 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
         f"{config.trials} trials, {plan.workers} at a time, seed {config.random_seed}, results in {plan.folder}",
     ]
     lines += _objective_lines(plan)
+    lines += _imbalance_lines(plan)
     if plan.cost:
         lines.append(f"Cost: {plan.cost}")
     if config.local_workers == 1 and cores > 1 and not config.use_runpod_service:
@@ -65,6 +68,25 @@ def _objective_lines(plan: Plan) -> Iterator[str]:
     measured = [each.label for each in objectives if each.measured]
     if measured and plan.config.reproducible:
         yield f"No seed repeats what is measured by the clock: {', '.join(measured)}"
+
+
+def _imbalance_lines(plan: Plan) -> Iterator[str]:
+    """A warning where some classes have far fewer images than others, and what to do about it."""
+    found = Imbalance.of(plan.data.class_names, plan.data.train_counts)
+    if found is None:
+        return
+    yield (
+        f"Unequal classes: {one_line(found.largest)} has {found.times:.3g} times the training images of "
+        f"{one_line(found.smallest)} ({found.most:,} and {found.fewest:,})"
+    )
+    to_do = {
+        "class_weights=auto lets every class count alike in training": plan.config.class_weights == "none",
+        "optimize_for=balanced_accuracy or macro_f1 in judging": not _EVERY_CLASS
+        & set(plan.config.optimize_for.split(",")),
+    }
+    advice = ", ".join(line for line, wanted in to_do.items() if wanted)
+    if advice:
+        yield f"  {advice}; plain accuracy hardly sees the small ones"
 
 
 def values_text(trial: FinishedTrial) -> str:
@@ -115,6 +137,8 @@ def final_lines(folder: Path, record: Mapping[str, Any]) -> list[tuple[str, str]
     low, high = (100 * test[name] for name in ("accuracy_low", "accuracy_high"))
     measured = f"Test accuracy {100 * test['accuracy']:.2f} % ({low:.2f} to {high:.2f} % with 95 % confidence"
     lines = [("good", f"{measured}, {test['images']:,} images never seen)")]
+    every_class = f"balanced accuracy {100 * test['balanced_accuracy']:.2f} %, macro F1 {test['macro_f1']:.4f}"
+    lines.append(("", f"  every class alike: {every_class}"))
     if record["reproduced"] is False:
         lines.append(("bad", "Its losses are not what the trial had: another kind of machine trained that one."))
     exported = [found["path"] for found in record["exports"].values()]
@@ -230,6 +254,7 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
         lines += _front_lines(summary)
         values = f"{_named_values(best)}{_together(plan, best)}"
         lines.append(("good", f"{_best_by(best)}: trial {best.spec.number}, {values} {size}"))
+        lines += [("", line) for line in _every_class_lines(plan, best)]
         lines += [("", f"  {key:<16} {_shown(value)}") for key, value in best.spec.params.items()]
     if summary.importances:
         most = list(summary.importances.items())[:MOST_IMPORTANCES]
@@ -241,6 +266,9 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
     took = duration(summary.ended_at - summary.started_at)
     lines.append(("", f"{ended} after {took}: of {summary.total} trials {counts}"))
+    if summary.largest is not None:
+        held = f"{summary.largest.result.peak_mb:,.0f} MB (#{summary.largest.spec.number})"
+        lines.append(("", f"Memory: up to {held} for a trial, besides the data set's, which all of a machine share"))
     lines += [("", line) for line in _cost_lines(plan, summary)]
     files = "best.yaml, summary.json, trials/" if best else "summary.json, trials/"
     files = f"front.yaml, {files}" if summary.front else files
@@ -262,6 +290,16 @@ def _together(plan: Plan, best: FinishedTrial) -> str:
     (score, *_) = best.result.scores(plan.config.weight_of_health)
     both = f", together {score:.4f}" if plan.config.weight_of_health else ""
     return f", health {best.result.health.overall:.4f}{both}"
+
+
+def _every_class_lines(plan: Plan, best: FinishedTrial) -> Iterator[str]:
+    """Of unequal classes: what the best trial comes to where each of them counts alike."""
+    if Imbalance.of(plan.data.class_names, plan.data.train_counts) is None:
+        return
+    known = {OBJECTIVES[name]: best.result.metrics.get(name) for name in ("val_accuracy", *sorted(_EVERY_CLASS))}
+    told = [f"{each.label} {each.show(value)}" for each, value in known.items() if value is not None]
+    if told:
+        yield f"  {', '.join(told)}"
 
 
 def _best_by(best: FinishedTrial) -> str:

@@ -341,6 +341,7 @@ def _record(folder: RunFolder, best: FinishedTrial, mode: str, answer: Wire) -> 
         "seed": spec.seed,
         "split_seed": spec.split_seed,
         "validation_split": spec.validation_split,
+        "class_weights": spec.class_weights,
         "dataset": spec.dataset,
         "fingerprint": spec.fingerprint,
         **{name: value for name, value in answer.items() if name != "seconds"},

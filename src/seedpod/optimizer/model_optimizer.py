@@ -65,9 +65,15 @@ class MakeBackend(Protocol):
         """For so many trials at once on this machine, on the data sets of this folder, with this ledger of jobs."""
 
 
-def local_backend(*, workers: int, cache_dir: Path, jobs: Path) -> TrialBackend:  # noqa: ARG001 - a local job is a process
-    """Trainer processes of this machine."""
-    return LocalBackend(workers, cache_dir)
+def local_backend(
+    *,
+    workers: int,
+    cache_dir: Path,
+    jobs: Path,  # noqa: ARG001 - a local job is a process
+    memory_mb: float | None = None,
+) -> TrialBackend:
+    """Trainer processes of this machine, which together may hold so many MB."""
+    return LocalBackend(workers, cache_dir, memory_mb=memory_mb)
 
 
 class ModelOptimizer:
@@ -91,7 +97,7 @@ class ModelOptimizer:
         *,
         observer: Observer | None = None,
         progress_callback: ProgressCallback | None = None,
-        make_backend: MakeBackend = local_backend,
+        make_backend: MakeBackend | None = None,
         clock: Clock | None = None,
         owner: str = _OWNER,
         lease: LeaseRules | None = None,
@@ -104,7 +110,7 @@ class ModelOptimizer:
         self._observer = observer or Observer()
         self._callback = progress_callback
         self._clock = clock or SystemClock()
-        self._make_backend = make_backend
+        self._make_backend = make_backend or partial(local_backend, memory_mb=config.memory_limit_mb)
         self._began = self._clock.now()
         self._board = TrialBoard(config.trials, self._began, config.weight_of_health)
         self._ending = Ending()
@@ -157,7 +163,8 @@ class ModelOptimizer:
         backend = self._make_backend(workers=local_workers(self._config), cache_dir=cache_dir, jobs=folder.jobs)
         try:
             self._ending.will_cancel(backend)
-            cost = estimate_before(self._config, self._price, self._config.trials)
+            here = backend.name == LocalBackend.name  # also where an endpoint was asked for and cannot be used
+            cost = "" if here else estimate_before(self._config, self._price, self._config.trials)
             plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once, cost)
             proposals = proposals_of(self._config, plan.data, self._definition, self._enqueued)
             study.sampler, study.pruner = self._search_by(study, plan.data, proposals)

@@ -81,4 +81,5 @@ def spec_of(config: OptimizationConfig, number: int, params: dict[str, ParamValu
         max_model_mb=config.max_model_mb,
         min_accuracy=config.min_accuracy_threshold,
         min_accuracy_epochs=config.min_accuracy_epochs,
+        class_weights=config.class_weights,
     )

@@ -217,7 +217,12 @@ class ConcurrentProgressAggregator:
         )
 
     def _price(self, snapshot: Snapshot) -> float | None:
-        return snapshot.bill.per_second if self.per_second is None else self.per_second
+        if self.per_second is not None:
+            return self.per_second
+        nothing_billed = any(snapshot.finished.values()) and not snapshot.bill.trials
+        if nothing_billed and all(self._where(trial) == _LOCAL for trial in snapshot.running):
+            return 0.0  # an endpoint was asked for, and all that has run ran here
+        return snapshot.bill.per_second
 
     def _where(self, trial: RunningTrial) -> str:
         told = trial.progress.backend if trial.progress else ""

@@ -308,6 +308,7 @@ def _trials(facts: Facts) -> str:
         key=lambda t: (t.result.value is None, abs((t.result.value or 0.0) - best), t.spec.number),
     )
     names = list(dict.fromkeys(name for trial in ranked for name in trial.spec.params))
+    measured = any(t.result.peak_mb for t in facts.trials)
     rows = [
         [
             f"#{t.spec.number}",
@@ -315,13 +316,15 @@ def _trials(facts: Facts) -> str:
             str(t.result.status),
             f"{facts.epochs_of(t)}/{t.spec.max_epochs}",
             _duration(t.result.seconds),
+            *([f"{t.result.peak_mb:,.0f} MB" if t.result.peak_mb else ""] if measured else []),
             *(_shown(t.spec.params.get(name, "")) for name in names),
         ]
         for t in ranked[:_MOST_ROWS]
     ]
     more = len(ranked) - _MOST_ROWS
     note = f"The best {_MOST_ROWS}; the other {more:,} are in trials/." if more > 0 else "Best first."
-    table = _table(["trial", "value", "ended", "epochs", "trained", *names], rows)
+    memory = ["memory"] if measured else []
+    table = _table(["trial", "value", "ended", "epochs", "trained", *memory, *names], rows)
     return _section(
         "Trials", f"<details><summary>{len(rows)} trials with their parameters</summary>{table}</details>", note
     )

@@ -108,7 +108,8 @@ def _metrics(final: Mapping[str, Any]) -> str:
 
 
 def _settings(final: Mapping[str, Any]) -> str:
-    params = [f"| `{name}` | {_cell(value)} |" for name, value in final["params"].items()]
+    weighed = {"class_weights": final["class_weights"]} if final.get("class_weights", "none") != "none" else {}
+    params = [f"| `{name}` | {_cell(value)} |" for name, value in {**final["params"], **weighed}.items()]
     versions = ", ".join(f"{name} {version}" for name, version in final["versions"].items())
     environment = final["environment"]
     made = (

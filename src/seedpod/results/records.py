@@ -1,7 +1,7 @@
 """The schema of what is written: one record a trial, one summary a run. Described in docs/results.md."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from seedpod.board import FinishedTrial
 from seedpod.errors import Cause, TrialError
 from seedpod.events import Summary
 from seedpod.health import Health
-from seedpod.trial import Status, TrialFailure, TrialResult, TrialSpec, finite
+from seedpod.trial import PEAK, Status, TrialFailure, TrialResult, TrialSpec, finite
 
 SCHEMA = 2
 """Version of the files' form."""
@@ -42,6 +42,7 @@ def trial_record(finished: FinishedTrial) -> dict[str, Any]:
         "max_model_mb": spec.max_model_mb,
         "min_accuracy": spec.min_accuracy,
         "min_accuracy_epochs": spec.min_accuracy_epochs,
+        "class_weights": spec.class_weights,
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
         "metrics": finite(result.metrics),
@@ -51,13 +52,14 @@ def trial_record(finished: FinishedTrial) -> dict[str, Any]:
         "backend": result.backend,
         "cost": result.cost,
         "attempts": result.attempts,
-        "run": dict(result.run),
+        "run": {name: value for name, value in result.run.items() if name != PEAK},
         "error": None if result.error is None else asdict(result.error),
         "health": None if result.health is None else result.health.to_plain(),
         "times": {
             "started_at": _iso(finished.started_at),
             "ended_at": _iso(finished.ended_at),
             "training_seconds": round(result.seconds, 3),
+            "peak_memory_mb": result.run.get(PEAK),
         },
     }
 
@@ -71,7 +73,7 @@ def read_trial(record: Mapping[str, Any]) -> FinishedTrial:
     if record.get("schema") != SCHEMA:
         raise ValueError(f"schema {record.get('schema')!r} where this seedpod reads {SCHEMA}")
     try:
-        names = {field.name for field in fields(TrialSpec)}
+        names = {field.name for field in fields(TrialSpec)} & set(record)  # what a record of before lacks has a default
         spec = TrialSpec(**{name: record[name] for name in names} | {"objectives": tuple(record["objectives"])})
         error, health = record["error"], record["health"]
         result = TrialResult(
@@ -88,6 +90,8 @@ def read_trial(record: Mapping[str, Any]) -> FinishedTrial:
             }
         )
         times = record["times"]
+        if times.get(PEAK) is not None:
+            result = replace(result, run={**result.run, PEAK: times[PEAK]})
         return FinishedTrial(spec, result, _seconds(times["started_at"]), _seconds(times["ended_at"]))
     except (KeyError, TypeError, TrialError) as problem:
         raise ValueError(f"{type(problem).__name__}: {problem}") from problem

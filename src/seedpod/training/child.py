@@ -7,17 +7,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from seedpod.errors import Cause, TrainingError, TrialCancelled, TrialStopped
+from seedpod.training.memory import oom_kills, private_mb
 from seedpod.training.tasks import Task, task_to_wire
-from seedpod.trial import Report, TrialProgress, TrialResult, TrialSpec, Wire
+from seedpod.trial import PEAK, Report, TrialProgress, TrialResult, TrialSpec, Wire
 
 TAIL_BYTES = 4000
 """How much of a process's last output is kept."""
 
+_BAD_ALLOC = "bad_alloc"  # how C++ ends where it gets no memory
 _TERMINAL = frozenset({"result", "failed", "stopped", "ended"})
 
 
@@ -38,6 +40,12 @@ class PoolLimits:
     grace: float = 3.0
     start: float = 180.0
     overtime: float = 20.0
+
+
+class OutOfMemory(TrainingError):
+    """The process was ended because memory had run out, which others may have used up: alone it might have fitted."""
+
+    beside_others = False
 
 
 class NeverStarted(Exception):
@@ -70,6 +78,9 @@ class TrainerProcess:
         self._turn = 0
         self._busy = False
         self._memory_mb = 0.0
+        self._peak_mb = 0.0  # of the trial; written by whoever looks and by the trial's thread, an assignment is atomic
+        self._short = False
+        self._kills = 0
         self._popen = subprocess.Popen(
             command,
             env=environment,
@@ -91,7 +102,8 @@ class TrainerProcess:
 
     def run(self, spec: TrialSpec, report: Report, key: str) -> TrialResult:
         """Run one trial to its end; see TrainerPool.run. NeverStarted: the process ended before it began."""
-        return TrialResult.from_wire(self._ask({"run": spec.to_wire()}, spec.max_seconds, report, key))
+        result = TrialResult.from_wire(self._ask({"run": spec.to_wire()}, spec.max_seconds, report, key))
+        return replace(result, run={**result.run, **self._memory()})
 
     def perform(self, task: Task, report: Report, key: str) -> Wire:
         """Perform one task to its end; see TrainerPool.perform. NeverStarted: as with ``run``."""
@@ -101,6 +113,7 @@ class TrainerProcess:
         """Send a command and follow it to its answer; no ``max_seconds`` is no limit."""
         self._turn += 1
         self._busy = True
+        self._peak_mb, self._kills = 0.0, oom_kills()
         self._send({**command, "turn": self._turn})
         message = self._next_message(time.monotonic() + self._limits.start, key)
         if message["kind"] == "ended":
@@ -132,6 +145,21 @@ class TrainerProcess:
         """End the process now; nothing happens where it is gone already."""
         self._popen.kill()
 
+    def look(self, *, short: bool) -> float:
+        """MB that the process holds for itself.
+
+        Args:
+            short: Whether memory is about to run out: should the process be killed next, that is why.
+        """
+        held = private_mb(self.pid)
+        self._peak_mb, self._short = max(self._peak_mb, held), short
+        return held
+
+    @property
+    def peak_mb(self) -> float:
+        """The most that it has held during its latest trial, as far as that is known; 0 where it is not."""
+        return self._peak_mb
+
     def retire(self) -> None:
         """Let the process end by itself: the end of its input."""
         with contextlib.suppress(BrokenPipeError):
@@ -160,8 +188,9 @@ class TrainerProcess:
     def _report(self, progress: TrialProgress, report: Report) -> None:
         try:
             report(progress)
-        except TrialStopped:
+        except TrialStopped as stopped:
             self._stop()
+            stopped.run = {**stopped.run, **self._memory()}
             raise
 
     def _stop(self) -> None:
@@ -172,22 +201,45 @@ class TrainerProcess:
             message = self._next_message(deadline)
             if message["kind"] in _TERMINAL:
                 self._busy = False
+                self._told_peak(message)
                 return
             if message["kind"] == "timeout":
                 self.kill()
                 return
 
     def _outcome(self, message: Mapping[str, Any]) -> Wire:
+        self._told_peak(message)
         if message["kind"] == "ended":
-            raise _death(self._popen.wait(), self.tail())
+            raise self._death(self._popen.wait())
         # Memory that could not be had once is often not to be had again in the same process.
         self._busy = message.get("cause") == Cause.OUT_OF_MEMORY
         if message["kind"] == "failed":
-            raise TrainingError(message["message"], cause=Cause(message["cause"]), detail=message["detail"])
+            error = TrainingError(message["message"], cause=Cause(message["cause"]), detail=message["detail"])
+            error.run = self._memory()
+            raise error
         if message["kind"] == "stopped":
             raise TrialCancelled("stopped")
         self._memory_mb = message["memory_mb"]
         return dict(message["result"])
+
+    def _told_peak(self, message: Mapping[str, Any]) -> None:
+        self._peak_mb = max(self._peak_mb, message.get("peak_mb", 0.0))
+
+    def _memory(self) -> dict[str, bool | int | float | str]:
+        return {PEAK: round(self._peak_mb)} if self._peak_mb else {}
+
+    def _death(self, code: int) -> TrainingError:
+        """What to say of the process, which ended in the middle of a trial."""
+        tail = self.tail()
+        killed = code == -signal.SIGKILL and (self._short or oom_kills() > self._kills)
+        if killed or (code == -signal.SIGABRT and _BAD_ALLOC in tail):
+            error: TrainingError = OutOfMemory(_out_of_memory(self._peak_mb), cause=Cause.OUT_OF_MEMORY, detail=tail)
+        else:
+            error = TrainingError(
+                f"the trainer process {_how(code)} in the middle of the trial.", cause=Cause.PROCESS_DIED, detail=tail
+            )
+        error.run = self._memory()
+        return error
 
     def _next_message(self, deadline: float, key: str = "") -> dict[str, Any]:
         """The next message; cancellations of other trials, which came too late, are dropped."""
@@ -226,14 +278,17 @@ class TrainerProcess:
             self._tail = (self._tail + chunk)[-TAIL_BYTES:]
 
 
-def _death(code: int, tail: str) -> TrainingError:
-    """What to say of a process that ended in the middle of a trial."""
-    if code < 0:
-        name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
-        hint = " (often the kernel's answer to a full memory)" if -code == signal.SIGKILL else ""
-        how = f"was ended by {name}{hint}"
-    else:
-        how = f"exited with code {code}"
-    return TrainingError(
-        f"the trainer process {how} in the middle of the trial.", cause=Cause.PROCESS_DIED, detail=tail
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exited with code {code}"
+    name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+    return f"was ended by {name}"
+
+
+def _out_of_memory(peak_mb: float) -> str:
+    held = f"; it held {peak_mb:,.0f} MB" if peak_mb else ""
+    return (
+        f"the trainer process was ended for lack of memory in the middle of the trial{held}. Let smaller models be "
+        f"tried (max_parameters, a lower batch_size), give the machine or its container more memory, or let fewer "
+        f"trials run at once (local_workers; SEEDPOD_WORKER_CONCURRENCY on a worker)."
     )

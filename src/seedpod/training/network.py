@@ -8,6 +8,7 @@ from seedpod.hyperparameters import is_read, known
 from seedpod.trial import ParamValue
 
 STRIDED = "strided"
+_MOVING = 2  # numbers that batch normalisation remembers of a channel: mean and variance
 _NORMALIZED = 2  # trainable numbers of a normalised channel: scale and shift
 
 
@@ -61,6 +62,17 @@ class Network:
         for units in (*self.dense_units, classes):
             total, features = total + (features + 1) * units, units
         return total
+
+    def weights(self, image_shape: tuple[int, int, int], classes: int) -> int:
+        """All weights of the model: its parameters, and the moving statistics of batch normalisation, two a channel."""
+        if self.normalization != "batch":
+            return self.parameters(image_shape, classes)
+        channels = image_shape[2]
+        normalized = 0
+        for block, filters in enumerate(self.filters):
+            normalized += filters * (self.convs_per_block + self.projects(block, channels))
+            channels = filters
+        return self.parameters(image_shape, classes) + _MOVING * normalized
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,18 @@
         report(progress) ◀── inbox ◀── reading thread ◀── stdout ◀─────┤  progress, result, failed, stopped
         result, or the error          ◀── tail thread ◀── stderr ◀─────┘  whatever libraries print
                                      keeper thread: spawns up to processes + standby, buries the dead
+                                     memory thread: how many of them fit
 
 Every process is made by the keeper thread, because Linux's parent-death signal follows the thread that forked. One
 reading thread a process turns its messages, its end and cancellations into items of one inbox, so that a trial thread
 waits in one place for all of them.
 """
 
+import logging
 import os
 import sys
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +29,10 @@ from typing import Self, TypeVar
 
 from seedpod.errors import Cause, TrainingError, TrialCancelled
 from seedpod.guarded import Guarded
-from seedpod.training.child import NeverStarted, PoolLimits, TrainerProcess
+from seedpod.training.child import NeverStarted, OutOfMemory, PoolLimits, TrainerProcess
+from seedpod.training.headroom import LATEST, Fit, Holdings, fit, short
 from seedpod.training.helper import finding_us
+from seedpod.training.memory import Room, room
 from seedpod.training.runtime import configure_environment, usable_cores
 from seedpod.training.tasks import Task
 from seedpod.trial import Report, TrialResult, TrialSpec, Wire
@@ -38,6 +42,11 @@ STANDBY = 1
 """Processes kept warm beyond those that may run: the next one after a death or a recycling costs no import."""
 FAILED_STARTS = 3
 """Processes in a row that may die before they are ready; then the pool gives up."""
+
+LOOK_SECONDS = 0.5
+"""Between two looks at the memory, each of which costs some 0.1 ms a process."""
+
+log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -65,12 +74,19 @@ class _State:
     broken: str | None = None  # the last output of a process that never became ready
     closed: bool = False
     waiting: dict[str, int] = field(default_factory=dict)  # threads that wait for a process, by their trials' keys
+    fitting: int = 0  # processes that fit into memory
+    peaks: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))  # MB, of the latest trials
+    alone: str = ""  # the trial that runs without any other, or waits until it can
 
     def stop_waiting(self, key: str) -> None:
         if self.waiting.get(key, 0) > 1:
             self.waiting[key] -= 1
         else:
             self.waiting.pop(key, None)
+
+    @property
+    def running(self) -> int:
+        return sum(bool(seat.key) for seat in self.seats)
 
     def seat_of(self, process: TrainerProcess) -> _Seat:
         return next(seat for seat in self.seats if seat.process is process)
@@ -88,6 +104,8 @@ class TrainerPool:
         devices: What CUDA calls the GPUs to share out, each process seeing the one that the fewest others see; by
             default every process sees what the caller sees.
         standby: Processes kept warm beyond those that may run.
+        memory_mb: MB that the processes together may hold; None for what the machine or its container has.
+        measure: Tells what that is.
     """
 
     def __init__(
@@ -100,15 +118,22 @@ class TrainerPool:
         environment: Mapping[str, str] | None = None,
         devices: Sequence[str] = (),
         standby: int = STANDBY,
+        memory_mb: float | None = None,
+        measure: Callable[[], Room] = room,
     ) -> None:
         self._target = processes
+        self._memory_mb = memory_mb
+        self._measure = measure
         self._standby = standby
         self._limits = limits or PoolLimits()
         schedulers = max(1, usable_cores() // processes)
         self._command = [sys.executable, "-m", "seedpod.training.process", trainer, str(cache_dir), str(schedulers)]
         self._environment = configure_environment(finding_us(os.environ if environment is None else environment))
         self._devices = tuple(devices)
-        self._state = Guarded(_State())
+        self._state = Guarded(_State(fitting=processes + standby))
+        self._look()
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="trainer-memory")
+        self._watcher.start()
         self._keeper = threading.Thread(target=self._keep, daemon=True, name="trainer-keeper")
         self._keeper.start()
 
@@ -131,7 +156,16 @@ class TrainerPool:
             TrialStopped: ``report`` raised it, or ``cancel``, ``cancel_all`` or ``close`` was called.
         """
         key = key or spec.uid
-        return self._in_a_process(key, lambda process: process.run(spec, report, key))
+        try:
+            return self._in_a_process(key, lambda process: process.run(spec, report, key))
+        except OutOfMemory as error:
+            if not error.beside_others:
+                raise
+            log.warning(
+                "trial %d was ended for lack of memory while others ran beside it; it runs again, without them",
+                spec.number,
+            )
+            return self._in_a_process(key, lambda process: process.run(spec, report, key), alone=True)
 
     def perform(self, task: Task, report: Report, key: str = "task") -> Wire:
         """Perform one task in a process of its own; waits for a free one.
@@ -149,13 +183,16 @@ class TrainerPool:
         """
         return self._in_a_process(key, lambda process: process.perform(task, report, key))
 
-    def _in_a_process(self, key: str, use: Callable[[TrainerProcess], Answer]) -> Answer:
+    def _in_a_process(self, key: str, use: Callable[[TrainerProcess], Answer], *, alone: bool = False) -> Answer:
         while True:
-            process = self._borrow(key)
+            process = self._borrow(key, alone=alone)
             try:
                 return use(process)
             except NeverStarted:
                 continue  # _borrow raises once processes keep dying at their start
+            except OutOfMemory as error:
+                error.beside_others = self._running() > 1
+                raise
             except TrainingError as error:
                 if error.cause is Cause.PROCESS_DIED and self._closed():
                     raise TrialCancelled("the trainer pool was closed") from error
@@ -187,6 +224,7 @@ class TrainerPool:
         for process in processes:
             process.kill()
         self._keeper.join()
+        self._watcher.join()
 
     def pids(self, *, running: bool = False) -> list[int]:
         """Process ids of the living processes, or of those alone that run a trial."""
@@ -194,11 +232,12 @@ class TrainerPool:
             return [seat.process.pid for seat in state.seats if seat.key or not (running or seat.ended)]
 
     def wait_until_ready(self, timeout: float) -> bool:
-        """Block until as many processes as trials at once are ready; False where that took longer, or cannot be."""
+        """Block until a process is ready for each trial that may run; False where that took longer, or cannot be."""
 
         def settled(state: _State) -> bool | None:
             ready = sum(seat.ready and not seat.ended for seat in state.seats)
-            return ready >= self._target if state.broken is not None or ready >= self._target else None
+            wanted = self._at_once(state)
+            return ready >= wanted if state.broken is not None or ready >= wanted else None
 
         return bool(self._state.wait_for(settled, timeout))
 
@@ -206,7 +245,15 @@ class TrainerPool:
         with self._state.locked() as state:
             return state.closed
 
-    def _borrow(self, key: str) -> TrainerProcess:
+    def _running(self) -> int:
+        with self._state.locked() as state:
+            return state.running
+
+    def _at_once(self, state: _State) -> int:
+        """Trials that may run at once: as many as wished, or as fit into memory."""
+        return max(1, min(self._target, state.fitting))
+
+    def _borrow(self, key: str, *, alone: bool) -> TrainerProcess:
         with self._state.locked() as state:
             state.waiting[key] = state.waiting.get(key, 0) + 1
 
@@ -215,8 +262,11 @@ class TrainerPool:
                 return "cancelled"
             if state.broken is not None:
                 return state.broken
+            if alone and not state.alone:
+                state.alone = key  # from now on nobody begins
+            at_once = 1 if alone else self._at_once(state)
             idle = [seat for seat in state.seats if seat.idle]
-            if not idle or sum(bool(seat.key) for seat in state.seats) >= self._target:
+            if not idle or state.alone not in ("", key) or state.running >= at_once:
                 return None
             seat = next((seat for seat in idle if seat.ready), idle[0])
             seat.key = key
@@ -228,6 +278,7 @@ class TrainerPool:
             return found.process
         with self._state.locked() as state:
             state.stop_waiting(key)
+            state.alone = "" if state.alone == key else state.alone
         if found == "cancelled":
             raise TrialCancelled("cancelled before it began")
         raise TrainingError(
@@ -241,10 +292,14 @@ class TrainerPool:
         worn = process.worn
         with self._state.locked() as state:
             seat = state.seat_of(process)
+            state.alone = "" if state.alone == seat.key else state.alone
             seat.key = ""
             seat.retired = seat.retired or worn
+            if process.peak_mb:
+                state.peaks.append(process.peak_mb)
         if worn:
             process.kill()
+        self._look()  # what it has taken decides how many may run from now on
 
     def _heard(self, process: TrainerProcess, what: str) -> None:
         with self._state.locked() as state:
@@ -261,12 +316,43 @@ class TrainerPool:
     def _keep(self) -> None:
         """Keep ``processes`` + a standby alive until the pool is closed and the last of them is gone."""
         while (task := self._state.wait_for(self._next_task)) != "done":
-            if isinstance(task, _Seat):
+            if isinstance(task, _Seat) and not task.ended:
+                task.process.kill()
+            elif isinstance(task, _Seat):
                 task.process.bury()
                 with self._state.locked() as state:
                     state.seats.remove(task)
             else:
                 self._spawn()
+
+    def _watch(self) -> None:
+        """Keep count of the processes that fit into memory, until the pool is closed and the last of them is gone."""
+        told = before = self._target
+        while not self._state.wait_for(lambda state: (state.closed and not state.seats) or None, LOOK_SECONDS):
+            found = self._look()
+            at_once = min(self._target, found.processes)
+            if at_once == before != told:  # it has come to stay
+                told = at_once
+                log.warning(
+                    "memory: up to %d of %d trials at a time from now on; one may take %.0f MB of %.0f MB (%s)",
+                    at_once,
+                    self._target,
+                    found.each,
+                    found.budget,
+                    found.where,
+                )
+            before = at_once
+
+    def _look(self) -> Fit:
+        with self._state.locked() as state:
+            processes = [seat.process for seat in state.seats if not seat.ended]
+            peaks, now = list(state.peaks), state.fitting
+        measured = self._measure()
+        holdings = Holdings([process.look(short=short(measured)) for process in processes], peaks)
+        found = fit(self._target + self._standby, now, holdings, measured, self._memory_mb)
+        with self._state.locked() as state:
+            state.fitting = found.processes
+        return found
 
     def _next_task(self, state: _State) -> _Seat | str | None:
         gone = next((seat for seat in state.seats if seat.ended and not seat.key), None)
@@ -277,6 +363,11 @@ class TrainerPool:
         lasting = [seat for seat in state.seats if not (seat.retired or seat.ended)]
         all_ready = len(lasting) >= self._target and all(seat.ready for seat in lasting)
         wanted = self._target + (self._standby if all_ready else 0)  # a standby's import must not slow the first trials
+        wanted = min(wanted, max(1, state.fitting))
+        spare = next((seat for seat in lasting if seat.idle), None)
+        if spare is not None and len(lasting) > max(1, state.fitting):
+            spare.retired = True
+            return spare
         return "spawn" if len(lasting) < wanted and state.broken is None else None
 
     def _spawn(self) -> None:

@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO, Protocol
 
 from seedpod.errors import Cause, TrialCancelled, TrialError, TrialStopped
+from seedpod.training.memory import Peak, give_way
 from seedpod.training.tasks import Task, task_from_wire
 from seedpod.trial import ParamValue, Report, TrialProgress, TrialResult, TrialSpec
 
@@ -93,6 +94,12 @@ def obey(trainer: TrainerLike, command: dict[str, Any], commands: Commands, wire
         wire.send("progress", progress=progress.to_wire())
         commands.check()
 
+    peak = Peak()
+    peak.begin()
+
+    def send(kind: str, **body: Any) -> None:
+        wire.send(kind, **body, peak_mb=peak.mb())
+
     try:
         wire.send("started")
         if "perform" in command:
@@ -100,13 +107,13 @@ def obey(trainer: TrainerLike, command: dict[str, Any], commands: Commands, wire
         else:
             answer = trainer.train(TrialSpec.from_wire(command["run"]), report, commands.check).to_wire()
     except TrialStopped:
-        wire.send("stopped")
+        send("stopped")
     except TrialError as error:
-        wire.send("failed", cause=error.cause, message=error.message, detail=error.detail)
+        send("failed", cause=error.cause, message=error.message, detail=error.detail)
     except Exception as error:  # noqa: BLE001 - a library's exception fails its trial alone and is told in full
-        wire.send("failed", cause=Cause.EXCEPTION, message=_one_line(error), detail=_last_frames(error))
+        send("failed", cause=Cause.EXCEPTION, message=_one_line(error), detail=_last_frames(error))
     else:
-        wire.send("result", result=answer, memory_mb=resident_mb())
+        send("result", result=answer, memory_mb=resident_mb())
 
 
 def resident_mb() -> float:
@@ -156,6 +163,7 @@ def main(arguments: list[str]) -> None:
     """Run until standard input ends; arguments are the trainer's name, cache folder, schedulers, and the pool's pid."""
     name, cache_dir, schedulers, parent = arguments
     die_with_parent(int(parent))
+    give_way()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
     wire = Wire(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)

@@ -42,9 +42,9 @@ def check_parameters(parameters: int, spec: TrialSpec) -> None:
         )
 
 
-def check_size(model: keras.Model, spec: TrialSpec) -> None:
-    """Raises TrainingError where a model is larger than its spec allows."""
-    size = megabytes(model)
+def check_size(weights: int, spec: TrialSpec) -> None:
+    """Raises TrainingError where a model of so many weights is larger than its spec allows."""
+    size = weights * BYTES / 1e6
     if spec.max_model_mb and size > spec.max_model_mb:
         raise TrainingError(
             f"{size:.4g} MB of weights, over max_model_mb={spec.max_model_mb:g}.", cause=Cause.TOO_LARGE

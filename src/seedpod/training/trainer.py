@@ -14,6 +14,7 @@ import numpy as np
 from seedpod.errors import Cause, DatasetError, TrainingError
 from seedpod.health import Health, mean_health
 from seedpod.training.augmentation import augment
+from seedpod.training.balance import class_weights
 from seedpod.training.datasets import Dataset, attach, folds, split
 from seedpod.training.examiner import Examiner, seed_of
 from seedpod.training.health import health_of
@@ -147,9 +148,10 @@ def fit_model(
     info, classes = dataset.info, len(dataset.info.class_names)
     network, course = read_network(spec.params, info.image_shape), read_course(spec.params)
     check_parameters(network.parameters(info.image_shape, classes), spec)
+    check_size(network.weights(info.image_shape, classes), spec)
     model = build_model(network, info.image_shape, classes, info.pixel_max, seed)
-    check_size(model, spec)
-    batches = _Batches(dataset, train, min(course.batch_size, len(train)), _Changes(seed, course))
+    weights = class_weights(dataset.y_train[train], classes) if spec.class_weights == "auto" else None
+    batches = _Batches(dataset, train, min(course.batch_size, len(train)), _Changes(seed, course), weights)
     compile_model(model, course, len(batches), spec.max_epochs, device)
     model.fit(
         _as_input(batches),
@@ -207,10 +209,20 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
         batch_size: Images a batch.
         changes: Shuffles anew in ``begin_epoch``, drops the last, incomplete batch, smooths and augments; None keeps
             order, images and labels, and all of them.
+        weights: What an image of each class weighs in the loss, (classes,), as a third part of every batch, (batch,);
+            None where all weigh the same, and then there is no such part.
     """
 
-    def __init__(self, dataset: Dataset, rows: np.ndarray, batch_size: int, changes: _Changes | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        rows: np.ndarray,
+        batch_size: int,
+        changes: _Changes | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
         super().__init__()
+        self._weights = weights
         self._x, self._y = dataset.x_train, dataset.y_train
         self._rows, self._size, self._changes = rows, batch_size, changes
         self._order, self._epoch = rows, 0
@@ -223,14 +235,14 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
             return math.ceil(len(self._rows) / self._size)
         return len(self._rows) // self._size
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         rows = self._order[index * self._size : (index + 1) * self._size]
         images, labels = self._x[rows], self._shares[self._y[rows]]
-        if self._changes is None or not self._changes.course.augmentation:
-            return images, labels
-        course = self._changes.course
-        chance = np.random.default_rng([self._changes.seed, self._epoch, 1 + index])
-        return augment(images, course.augmentation, chance, flip=course.flip), labels
+        if self._changes is not None and self._changes.course.augmentation:
+            course = self._changes.course
+            chance = np.random.default_rng([self._changes.seed, self._epoch, 1 + index])
+            images = augment(images, course.augmentation, chance, flip=course.flip)
+        return (images, labels) if self._weights is None else (images, labels, self._weights[self._y[rows]])
 
     def begin_epoch(self, epoch: int, logs: object = None) -> None:
         """Shuffle for this epoch, from 0: told, not counted, for backends peek into passes that they do not finish."""
@@ -248,11 +260,10 @@ def _as_input(batches: _Batches) -> Any:
         return batches
     import tensorflow as tf
 
-    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def generate() -> Iterator[tuple[np.ndarray, ...]]:
         return (batches[i] for i in range(len(batches)))
 
-    x, y = batches[0]
-    signature = (tf.TensorSpec((None, *x.shape[1:]), x.dtype), tf.TensorSpec((None, *y.shape[1:]), y.dtype))
+    signature = tuple(tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in batches[0])
     options = tf.data.Options()
     options.autotune.enabled = False
     options.threading.private_threadpool_size = 1

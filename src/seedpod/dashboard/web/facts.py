@@ -55,6 +55,8 @@ def trial_facts(trial: FinishedTrial, order: int) -> Facts:
         "merit": _merit(spec.goals[0], result.value),
         "epochs": result.epochs,
         "max_epochs": spec.total_epochs,
+        "health": None if result.health is None else rounded(result.health.overall, 2),
+        "memory": round(result.peak_mb) or None,
         "seconds": round(result.seconds or max(0.0, trial.ended_at - trial.started_at), 1),
         "backend": result.backend,
         "worker": str(result.run.get("worker", "")),

@@ -117,6 +117,10 @@ export class TrialsTable {
     this.more.textContent = `Show ${Math.min(STEP, matching.length - shown.length)} more of ${count(matching.length - shown.length)}`;
     const paid = trials.some((trial) => trial.cost > 0);
     for (const cell of this.table.querySelectorAll(".cost")) cell.hidden = !paid;
+    for (const name of ["health", "memory"]) {
+      const told = trials.some((trial) => trial[name] !== null);
+      for (const cell of this.table.querySelectorAll(`.${name}`)) cell.hidden = !told;
+    }
     return matching.length;
   }
 
@@ -137,8 +141,10 @@ export class TrialsTable {
     line.append(
       element("td", "n", `#${trial.number}`),
       element("td", `n value ${trial.status}`, complete ? value(trial.value) : trial.status),
+      element("td", "n health", trial.health === null ? NONE : trial.health.toFixed(2)),
       element("td", "n", `${trial.epochs}/${trial.max_epochs}`),
       element("td", "n", duration(trial.seconds)),
+      element("td", "n memory", trial.memory === null ? NONE : `${count(trial.memory)}\u00a0MB`),
       element("td", "where", place + again),
       element("td", "n cost", trial.cost ? dollars(trial.cost) : NONE),
       why,
