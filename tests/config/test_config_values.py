@@ -147,7 +147,7 @@ def test_npz_file_is_a_dataset(tmp_path: Path) -> None:
         ({"activation": ("relu", "relu")}, ["relu more than once"]),
         ({"activation": ("rleu",)}, ["'rleu'", "Did you mean relu?"]),
         ({"dataset": "minst"}, ["Did you mean mnist?"]),
-        ({"dataset": None}, ["path ending in .npz"]),
+        ({"dataset": None}, ["a folder of class folders"]),
         ({"dataset": "~" + "x" * 400 + "/a.npz"}, ["home folder"]),
         ({"dataset": "x" * 400 + ".npz"}, ["no such file"]),
         ({"run_name": ".hidden"}, ["not starting with a dot"]),
