@@ -26,6 +26,7 @@ Image.init()  # loads the plugins of these, which else come one by one, in whate
 _READ = [name for name in FORMATS if name in Image.OPEN]
 _MOST_BYTES = 500_000_000  # of one file
 _LARGEST_EXAMPLE = 64  # pixels a side of a picture inside final.json
+_SHORTEST = 100  # bytes of a picture
 _DEEP = 65535  # white in 16 bits
 _DRAFT = 3  # times the wanted size: what a JPEG keeps at least for the resizing
 _ORIENTATION = 0x0112  # EXIF's tag
@@ -214,7 +215,13 @@ def _reason(error: Exception, data: bytes) -> str:
         return _brief(error)
     if data[4:8] == b"ftyp" and data[8:11] in {b"hei", b"hev", b"mif"}:
         return "it is HEIC, which is not read here; save it as JPEG"
-    return f"it is no picture, or one of a kind that is not read (read are {', '.join(FORMATS)})"
+    if data.startswith((b"\xff\xd8", b"\x89PNG")):
+        return "it ends before its picture begins" if len(data) < _SHORTEST else "its header is damaged"
+    if not data.strip(b"\0"):
+        return "it holds nothing but zeros"
+    if data[:_SHORTEST].lstrip()[:5].lower() in {b"<html", b"<!doc"}:
+        return "it is a web page and no picture"
+    return "it is no picture, or one of a kind that is not read"
 
 
 def _brief(error: Exception) -> str:
