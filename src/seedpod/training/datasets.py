@@ -616,7 +616,7 @@ def _with_test(label: str, arrays: Arrays, share: float) -> Arrays:
     if np.bincount(arrays.y_train).max() < 2:
         raise DatasetError(
             f"{label}: no class has two training images, so nothing is left to validate with; add images (three of a "
-            "class where there is no x_test)."
+            "class where there are no test images)."
         )
     return arrays
 
