@@ -107,7 +107,7 @@ BAD = {
     "zeros.png": (bytes(500), "nothing but zeros"),
     "cut.jpg": (encoded(picture(1, (64, 64)), "JPEG")[:900], "truncated"),
     "cut.png": (encoded(picture(2, (64, 64)))[:900], "truncated"),
-    "head.png": (encoded(picture(2))[:20], "ends before"),
+    "head.png": (encoded(picture(2))[:20], "Truncated"),
     "bomb.png": (encoded(Image.new("1", (20_000, 10_000))), "decompression bomb"),
     "phone.heic": (b"\0\0\0\x18ftypheic" + bytes(50), "HEIC"),
     "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture"),
@@ -142,7 +142,9 @@ def test_too_many_bad_files_stop_it(tmp_path: Path) -> None:
     root = folder(tmp_path / "f", {"a": 10, "b": 10})
     for i in range(2):
         (root / "a" / f"x{i}.png").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"2 of 22 files cannot be used.*max_bad_files=0\.05: a/x0\.png: it is empty"):
+    with pytest.raises(
+        DatasetError, match=r"2 of 22 files cannot be used.*max_bad_files=0\.05: a/x0\.png: it is empty"
+    ):
         prepared(root, tmp_path / "cache")
     assert prepared(root, tmp_path / "cache", max_bad_files=0.1)[1].files == 22
     # And it holds for what is prepared already.
