@@ -230,7 +230,7 @@ def test_a_flat_folder_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_small_classes_work_and_are_told(tmp_path: Path) -> None:
-    """A class with one picture trains, an empty one and one that the test lacks are left out or kept, and all is said."""
+    """A class with one picture trains, an empty one is left out, one that the test lacks stays, and all is said."""
     folder(tmp_path / "f" / "train", {"a": 5, "b": 5, "one": 1, "none": 0})
     folder(tmp_path / "f" / "test", {"a": 2, "b": 2}, first=60)
     info, what = prepared(tmp_path / "f", tmp_path / "cache")
@@ -273,7 +273,7 @@ def test_other_wishes_are_other_entries(tmp_path: Path) -> None:
     root = folder(tmp_path / "f", {"a": 8, "b": 8})
     plain = prepared(root, tmp_path / "cache")[0]
     wishes = ({"image_size": (8, 8)}, {"color_mode": "grayscale"}, {"test_size": 0.5}, {"max_samples": 8})
-    ids = {prepared(root, tmp_path / "cache", **wish)[0].id for wish in wishes}  # type: ignore[arg-type]
+    ids = {prepared(root, tmp_path / "cache", **wish)[0].id for wish in wishes}
     assert len(ids | {plain.id}) == 5
     assert prepared(root, tmp_path / "cache", max_bad_files=0.5)[0] == plain
 
