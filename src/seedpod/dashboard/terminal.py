@@ -131,8 +131,11 @@ class Terminal(Observer):
                 self._picture.start()
             bar = f"  {'━' * round(_BAR * done / total):─<{_BAR}}" if total else ""
             self._picture.update(Text(f"{line}{bar}"), refresh=True)
-        elif not self._quiet and (not total or self._clock.now() - self._said >= _LONG):
-            self._said = self._clock.now()
+            return
+        now = self._clock.now()
+        self._said = self._said or now
+        if not self._quiet and (done == total == 0 or now - self._said >= _LONG):
+            self._said = now
             self._line(line)
 
     def began(self, plan: Plan) -> None:
@@ -142,7 +145,8 @@ class Terminal(Observer):
         if not self._quiet:
             for line in plan_lines(plan, self._cores):
                 self._line(line)
-        if self._live and not self._picture.is_started:
+        if self._live:
+            self._picture.update(Text(""))
             self._picture.start()
 
     def updated(self, progress: AggregatedProgress) -> None:

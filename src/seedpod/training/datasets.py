@@ -344,7 +344,7 @@ def _teller(out: TextIO) -> Advance:
 
     def tell(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - last[0] >= _TOLD or done >= total:
+        if now - last[0] >= _TOLD or done == total:
             last[0] = now
             out.write(f"{json.dumps({'at': [what, done, total]})}\n")
             out.flush()
@@ -576,7 +576,7 @@ def _build_pictures(place: Place, cache_dir: Path, reading: Reading, work: Path,
         x_train, y_train = decoded.part(test=False)
         x_test, y_test = decoded.part(test=True) if decoded.has_test else (None, None)
         arrays = Arrays(x_train, y_train, x_test, y_test, decoded.classes, 255.0)
-        advance("writing", 0, 0)
+        advance("writing", 0, 1)
         _write(work / "entry", entry.name, _with_test(label, arrays, reading.test_size))
         decoded.found.write(work / "entry")
         _put(work, entry)
