@@ -163,6 +163,20 @@ def test_job_that_could_not_be_cancelled_is_settled_later(bare: InProcess, tmp_p
     assert JobLedger(rig.path).left_of(lost.uid) is None
 
 
+def test_overtaken_attempt_is_settled_by_the_next_run(bare: InProcess, tmp_path: Path) -> None:
+    """A search is killed with an attempt that could not be cancelled and the next one: the latter alone goes on."""
+    spec = new_spec(0)
+    jobs = [bare_submit(bare, spec) for _ in range(2)]
+    for attempt, job in enumerate(jobs, 1):
+        JobLedger(tmp_path / "jobs").posted(OpenJob(spec.uid, spec.number, attempt, "here", job))
+    rig = Rig(bare, tmp_path / "jobs")
+    rig.listen()
+    assert [bare.state()["jobs"][job]["status"] for job in jobs] == ["CANCELLED", "IN_QUEUE"]
+    with HandWorker(bare, [completes]), closing(rig.backend):
+        assert well(rig.backend.run(spec, ignore), spec)
+    assert bare.state()["submitted"] == 2
+
+
 def test_job_of_an_ended_trial_is_settled_by_the_next_run(bare: InProcess, tmp_path: Path) -> None:
     """A search is killed with such a job: the next one cancels it, or tells of its result, and never takes it up."""
     running, ended, open_ = new_spec(0), new_spec(1), new_spec(2)

@@ -58,6 +58,20 @@ def test_late_end_of_an_earlier_attempt_changes_nothing(tmp_path: Path) -> None:
     assert ledger.left_of("u1") == JobLedger(path).left_of("u1") == second
 
 
+def test_attempt_that_was_replaced_stays_until_it_is_known_to_have_ended(tmp_path: Path) -> None:
+    """An attempt that could not be cancelled is remembered beside the one that runs in its place."""
+    path = tmp_path / "jobs.jsonl"
+    second = replace(POSTED, attempt=2, job="j2")
+    for job in (POSTED, second):
+        JobLedger(path).posted(job)
+    ledger = JobLedger(path)
+    assert ledger.running() == (POSTED, second)
+    assert [ledger.overtaken(job) for job in ledger.running()] == [True, False]
+    ledger.dropped(second, "cancelled")
+    assert ledger.left_of("u1") == JobLedger(path).left_of("u1") == POSTED
+    assert not ledger.overtaken(POSTED)
+
+
 @given(st.integers(0, 200))
 def test_half_a_last_line_is_cut_off(cut: int) -> None:
     """Wherever a kill cuts the file, the whole lines before are known and the next note is whole again."""

@@ -2,13 +2,15 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import optuna
 import pytest
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import TrialState
 
 from seedpod.errors import TrialCancelled, TrialPruned
 from seedpod.search.attempts import begin_again, report
@@ -28,8 +30,8 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
 }
 
 
-def searched(pruner: BasePruner, jobs: int) -> list[tuple[Any, ...]]:
-    study = study_of(None, make_sampler("tpe", 3, 5, LAG))
+def searched(pruner: BasePruner, jobs: int, storage: BaseStorage | None = None) -> list[tuple[Any, ...]]:
+    study = study_of(storage, make_sampler("tpe", 3, 5, LAG))
     study.pruner = pruner
     chance = random.Random(jobs)
 
@@ -53,6 +55,21 @@ def test_same_prunings_at_any_number_of_jobs(name: str) -> None:
     assert {row[2] for row in alone} == {"COMPLETE", "PRUNED"}
     for jobs in (2, 4, 6):
         assert searched(LaggedPruner(PRUNERS[name], LAG), jobs) == alone, jobs
+
+
+class SlowToEnd(InMemoryStorage):
+    """A storage that takes its time to note the end of a trial."""
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        if state.is_finished():
+            time.sleep(0.05)
+        return super().set_trial_state_values(trial_id, state, values)
+
+
+def test_slow_storage_changes_no_pruning() -> None:
+    """Where a storage notes a trial's end long after the next one has begun, the study is the same one."""
+    alone = searched(LaggedPruner(PRUNERS["halving"], LAG), 1)
+    assert searched(LaggedPruner(PRUNERS["halving"], LAG), LAG + 2, SlowToEnd()) == alone
 
 
 def test_decision_sees_the_lagged_trials_alone() -> None:
@@ -116,9 +133,9 @@ def test_attempts_that_did_not_end_decide_nothing(name: str, jobs: int) -> None:
 
 
 def test_pruner_without_its_sampler_is_a_bug() -> None:
-    """A lag that is shorter than the sampler's is seen at once, and not by a study that differs."""
+    """A lag that is shorter than the sampler's is seen, and not by a study that differs."""
     study = study_of(None, make_sampler("random", 1, 1, None))
-    study.pruner = LaggedPruner(MedianPruner, 1)
+    study.pruner = LaggedPruner(MedianPruner, 1, patience=0.1)
     proposed(study.ask())
     second = study.ask()
     second.report(0.5, 1)

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from seedpod.errors import ConfigError
 from seedpod.search.lease import Watch
 from seedpod.search.sampler import LaggedSampler
 from seedpod.search.storage import close_storage, open_storage
-from seedpod.search.study import open_study
+from seedpod.search.study import agree, open_study
 from studies import half_suggest, proposed, study_of, table
 
 pytestmark = pytest.mark.processes
@@ -340,6 +341,23 @@ def test_other_settings_are_refused(tmp_path: Path, digits_cache: Path, sqlite: 
         output = second.communicate(timeout=60)[0]
     assert "random_seed=7, begun with 42" in output
     assert ran(output) == []
+
+
+def test_one_of_two_that_start_at_once_is_refused(sqlite: str) -> None:
+    """Of optimizers that settle a study's terms at the same moment with different ones, the first alone goes on."""
+    studies = [open_study("s", sqlite, Path(), f"o{number}") for number in range(4)]
+    meet = threading.Barrier(len(studies))
+
+    def settle(number: int) -> bool:
+        meet.wait()
+        try:
+            agree(studies[number], {"random_seed": str(number)}, 8, any_lag=False)
+        except ConfigError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(studies)) as threads:
+        assert sum(threads.map(settle, range(len(studies)))) == 1
 
 
 @pytest.mark.parametrize(

@@ -73,23 +73,27 @@ class JobLedger:
         """Nothing is left of this attempt to take up."""
         self._append({**_fact(job), "dropped": why})
         with self._jobs.locked() as jobs:
-            if jobs.get(job.uid, job).attempt == job.attempt:
-                jobs.pop(job.uid, None)
+            jobs.pop((job.uid, job.attempt), None)
 
     def left_of(self, uid: str) -> OpenJob | None:
-        """What there is of this spec to take up."""
+        """What there is of this spec to take up: the last of its attempts."""
         with self._jobs.locked() as jobs:
-            return jobs.get(uid)
+            return max((job for job in jobs.values() if job.uid == uid), key=lambda job: job.attempt, default=None)
 
     def running(self) -> tuple[OpenJob, ...]:
         """Every attempt whose end is not known."""
         with self._jobs.locked() as jobs:
             return tuple(job for job in jobs.values() if not job.ended)
 
+    def overtaken(self, job: OpenJob) -> bool:
+        """Whether its trial has gone on without this attempt, which could not be cancelled then."""
+        last = self.left_of(job.uid)
+        return last is not None and last.attempt > job.attempt
+
     def _note(self, job: OpenJob) -> None:
         self._append(_fact(job))
         with self._jobs.locked() as jobs:
-            jobs[job.uid] = job
+            jobs[job.uid, job.attempt] = job
 
     def _append(self, fact: dict[str, str | int]) -> None:
         line = json.dumps(fact, allow_nan=False).encode() + b"\n"
@@ -116,8 +120,8 @@ def _fact(job: OpenJob) -> dict[str, str | int]:
     return fact if job.ended else {name: value for name, value in fact.items() if name != "ended"}
 
 
-def _read(path: Path) -> dict[str, OpenJob]:
-    """What may be taken up, by uid; half a line at the end, which a kill has left, is cut off."""
+def _read(path: Path) -> dict[tuple[str, int], OpenJob]:
+    """What may be taken up, by uid and attempt; half a line at the end, which a kill has left, is cut off."""
     try:
         with path.open("rb+") as file:
             content = file.read()
@@ -131,8 +135,8 @@ def _read(path: Path) -> dict[str, OpenJob]:
     return found
 
 
-def _jobs(path: Path, content: bytes) -> dict[str, OpenJob]:
-    found: dict[str, OpenJob] = {}
+def _jobs(path: Path, content: bytes) -> dict[tuple[str, int], OpenJob]:
+    found: dict[tuple[str, int], OpenJob] = {}
     for number, line in enumerate(content.splitlines(), 1):
         try:
             fact = json.loads(line)
@@ -144,7 +148,7 @@ def _jobs(path: Path, content: bytes) -> dict[str, OpenJob]:
                 f"look on RunPod for jobs that still run."
             ) from error
         if dropped is None:
-            found[job.uid] = job
-        elif found.get(job.uid, job).attempt == job.attempt:
-            found.pop(job.uid, None)
+            found[job.uid, job.attempt] = job
+        else:
+            found.pop((job.uid, job.attempt), None)
     return found

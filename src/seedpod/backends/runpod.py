@@ -211,11 +211,13 @@ class RunPodBackend:
     def listen(self, listener: JobListener, over: Collection[str]) -> None:
         """See TellsOfJobs."""
         self._listener = listener
-        left = self._ledger.running() if self._ledger is not None else ()
+        left = (
+            []
+            if self._ledger is None
+            else [job for job in self._ledger.running() if job.uid in over or self._ledger.overtaken(job)]
+        )
         with self._shared.locked() as shared:
-            shared.strays += [
-                _Stray(job, 0.0) for job in left if job.job and job.uid in over and job.endpoint == self._address
-            ]
+            shared.strays += [_Stray(job, 0.0) for job in left if job.job and job.endpoint == self._address]
         self._settle()
 
     def view(self) -> EndpointView:

@@ -1,5 +1,6 @@
 """Pruners whose decisions belong to their trial: same seed, same study, whatever the workers and the timing."""
 
+import time
 import warnings
 from collections.abc import Callable
 
@@ -24,6 +25,8 @@ _KEPT = 3
 """Of so many trials one goes on to the next rung: the papers' choice (ASHA arXiv:1810.05934, Hyperband 1603.06560)."""
 _PATIENCE = 2
 """Epochs without a better value that ``patient`` waits for before it looks at the median."""
+_LOOK = 0.05  # seconds between looks whether the storage knows an end
+_LATEST = 120.0  # seconds after which nobody will tell it any more: twice what SQLite waits for others
 
 
 def make_pruner(name: str, epochs: tuple[int, int], lag: int | None) -> BasePruner:
@@ -53,8 +56,9 @@ def make_pruner(name: str, epochs: tuple[int, int], lag: int | None) -> BasePrun
 class LaggedPruner(BasePruner):
     """Lets what trial k is judged by at a step be the finished trials 0 to k - lag alone, in trial order.
 
-    Goes with a ``LaggedSampler`` of the same lag, which lets no trial begin before those have ended: so there is
-    nothing to wait for here. Each decision has a pruner of its own, for Optuna's keep what they saw first. Thread-safe.
+    Goes with a ``LaggedSampler`` of the same lag, which lets no trial begin before those have ended. Optuna tells its
+    sampler of an end just before the storage, which may be slow: so the pruner waits until the storage knows it too.
+    Each decision has a pruner of its own, for Optuna's keep what they saw first. Thread-safe.
 
     A trial that is run again, after a kill or with a lost worker, is judged by what its last attempt reports alone, and
     so are the others by it: values go in by ``report``, and ``begin_again`` comes before those of another attempt
@@ -63,24 +67,32 @@ class LaggedPruner(BasePruner):
     Args:
         make: Makes the pruner of one decision.
         lag: See LaggedSampler.
+        patience: Seconds that the storage may take to know of an end.
     """
 
-    def __init__(self, make: Callable[[], BasePruner], lag: int) -> None:
+    def __init__(self, make: Callable[[], BasePruner], lag: int, patience: float = _LATEST) -> None:
         self._make = make
         self._lag = lag
+        self._patience = patience
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """See BasePruner."""
-        known = sorted(
-            (other for other in study.get_trials(deepcopy=False) if other.number <= trial.number - self._lag),
-            key=lambda other: other.number,
-        )
-        running = [other.number for other in known if not other.state.is_finished()]
-        if running:
-            raise AssertionError(
-                f"trial {trial.number} is judged before trial {running[0]} has ended: the sampler has another lag"
-            )
+        known = self._known(study, trial.number)
         view = StudyView(study, [as_it_counts(other) for other in known])
         pruned = self._make().prune(view, as_it_counts(trial))
         revive(study._storage, trial, notes=view.written)  # noqa: SLF001
         return pruned
+
+    def _known(self, study: Study, number: int) -> list[FrozenTrial]:
+        """The trials that decide, all ended, in their order."""
+        latest = time.monotonic() + self._patience
+        while True:
+            known = [other for other in study.get_trials(deepcopy=False) if other.number <= number - self._lag]
+            running = [other.number for other in known if not other.state.is_finished()]
+            if not running:
+                return sorted(known, key=lambda other: other.number)
+            if time.monotonic() > latest:
+                raise AssertionError(
+                    f"trial {number} is judged before trial {running[0]} has ended: the sampler has another lag"
+                )
+            time.sleep(_LOOK)

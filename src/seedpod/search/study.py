@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,10 +119,12 @@ def agree(study: Study, terms: Mapping[str, str], lag: int | None, *, any_lag: b
     Raises:
         ConfigError: A setting differs; the message names it.
     """
-    stored = study.user_attrs.get(AGREED)
-    if stored is None:
-        study.set_user_attr(AGREED, json.dumps({"terms": dict(terms), "lag": lag}))
-        return lag
+    # Two that start at once would each find nothing agreed, and each write its own.
+    with study.alone() if isinstance(study, SharedStudy) else nullcontext():
+        stored = study.user_attrs.get(AGREED)
+        if stored is None:
+            study.set_user_attr(AGREED, json.dumps({"terms": dict(terms), "lag": lag}))
+            return lag
     agreed = json.loads(stored)
     then: dict[str, str] = agreed["terms"]
     wrong = [f"{name}={now}, begun with {then.get(name)}" for name, now in terms.items() if then.get(name) != now]

@@ -171,12 +171,12 @@ export function drawTried(store) {
   const complete = store.latest.filter((trial) => trial.status === "complete").sort((one, other) => one.merit - other.merit);
   const axes = complete.length ? axesOf(complete) : [];
   const drawn = sampled(complete);
-  document.getElementById("tried").style.minWidth = `${60 * axes.length}px`; // narrower screens scroll
+  document.getElementById("tried").style.minWidth = `${50 * axes.length}px`; // narrower screens scroll
   const traces = axes.length ? lines(drawn, axes) : [];
   draw("tried", traces, {
     xaxis: { visible: false, range: [-0.6, axes.length - 0.4] },
     yaxis: { visible: false, range: [-0.06, 1.04] },
-    margin: { l: 4, r: 4, t: 44, b: 8 },
+    margin: { l: 24, r: 24, t: 44, b: 8 },
     shapes: axes.map((_, at) => ({ type: "line", x0: at, x1: at, y0: 0, y1: 1, line: { color: css("--low"), width: 1 } })),
     annotations: axes.flatMap(labels),
   });
@@ -235,11 +235,13 @@ function labels(axis, at) {
   return [title, ...axis.ticks.map((tick) => label(axis.place(tick), short(tick)))];
 }
 
-// Every parameter is an axis: its name, its ticks, and where a value stands on it, from 0 to 1. In the order in which
-// the trials with most of them have them, so that none moves when a trial without some comes.
+// Every parameter in which trials differ is an axis: its name, its ticks, and where a value stands on it, from 0 to 1. In
+// the order in which the trials with most of them have them, so that none moves when a trial without some comes.
 function axesOf(trials) {
   const fullest = [...trials].sort((one, other) => Object.keys(other.params).length - Object.keys(one.params).length);
-  return [...new Set(fullest.flatMap((trial) => Object.keys(trial.params)))].map((name) => axisOf(name, trials));
+  const names = [...new Set(fullest.flatMap((trial) => Object.keys(trial.params)))];
+  const differing = names.filter((name) => new Set(trials.map((trial) => trial.params[name])).size > 1);
+  return (differing.length ? differing : names).map((name) => axisOf(name, trials));
 }
 
 function axisOf(name, trials) {
