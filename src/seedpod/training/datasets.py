@@ -580,6 +580,8 @@ def _build_pictures(place: Place, cache_dir: Path, reading: Reading, work: Path,
         _write(work / "entry", entry.name, _with_test(label, arrays, reading.test_size))
         decoded.found.write(work / "entry")
         _put(work, entry)
+        time.sleep(_TICK)
+        _write_whole(_seen(entry), _state(entry))  # its hashes are of what was just written
     return _info(_read_manifest(entry))
 
 
@@ -663,7 +665,7 @@ def _verify(entry: Path) -> DatasetInfo:
     number, size and times, so that a large data set starts at once.
     """
     manifest = _read_manifest(entry)
-    seen = entry.parents[1] / "known" / f"{entry.name}.seen"
+    seen = _seen(entry)
     try:
         _check_sizes(entry, manifest)
         state = _state(entry)
@@ -677,6 +679,11 @@ def _verify(entry: Path) -> DatasetInfo:
     except OSError as error:
         raise _DamagedError(str(error)) from error
     return _info(manifest)
+
+
+def _seen(entry: Path) -> Path:
+    """Where it is noted in which state an entry's hashes were right."""
+    return entry.parents[1] / "known" / f"{entry.name}.seen"
 
 
 def _state(entry: Path) -> dict[str, list[int]]:

@@ -120,14 +120,16 @@ class _Walk:
                     self.empty.append(self._name(Path(entry.path)))
 
     def _add_class(self, part: str, label: str, folder: Path) -> None:
-        for path in self._files(folder):
+        for path, is_link in self._files(folder):
             name = self._name(path)
             try:
-                self.items.append(Item(part, label, path, name, look_at(path, self._root)))
+                stamp = look_at(path, self._root, is_inside=not is_link)
+                self.items.append(Item(part, label, path, name, stamp))
             except ValueError as error:
                 self.bad.append(LeftOut(name, str(error)))
 
-    def _files(self, folder: Path) -> Iterator[Path]:
+    def _files(self, folder: Path) -> Iterator[tuple[Path, bool]]:
+        """The files below a folder, and whether each is a link."""
         waiting = [folder]
         while waiting:
             here = waiting.pop()
@@ -139,7 +141,7 @@ class _Walk:
                     elif entry.is_symlink() and entry.is_dir():
                         self.bad.append(LeftOut(self._name(path), "it is a link to a folder, which is not followed"))
                     else:
-                        yield path
+                        yield path, entry.is_symlink()
             except OSError as error:
                 self.bad.append(LeftOut(self._name(here), f"it cannot be read ({error.strerror})"))
 

@@ -100,15 +100,16 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in unicodedata.normalize("NFC", text))
 
 
-def look_at(path: Path, root: Path) -> str:
+def look_at(path: Path, root: Path, *, is_inside: bool = False) -> str:
     """The stamp of a file that may be used; raises ValueError with the reason where it may not.
 
     Args:
         path: Of the file.
         root: A resolved folder that it must not lead out of.
+        is_inside: Whether it is known to be in there: looking at each folder on the way takes longest of all.
     """
     try:
-        if not path.resolve(strict=True).is_relative_to(root):
+        if not is_inside and not path.resolve(strict=True).is_relative_to(root):
             raise ValueError("it is a link out of the folder")
         found = path.stat()
     except (OSError, RuntimeError) as error:
