@@ -21,7 +21,7 @@ ROWS = (
     ("dashboard", "results", "search", "tracking"),
     ("backends", "endpoint", "progress", "events", "findings", "money"),
     ("training", "remote", "board", "config"),
-    ("tally", "hyperparameters"),
+    ("tally", "hyperparameters", "reading"),
     ("trial", "clock", "extras"),
     ("objectives", "health"),
     ("errors", "guarded"),

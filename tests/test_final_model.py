@@ -133,7 +133,7 @@ def test_bad_pictures_are_named_and_skipped(kept: tuple[Path, Any], tmp_path: Pa
     done = run("predict", "run=r", "good.png", "bad.png", "none=1.png", f"results_dir={where}", cwd=tmp_path)
     assert done.returncode == 1
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["good.png"]
-    assert "bad.png: it is no picture; skipped" in done.stderr
+    assert "bad.png: it is no picture, or one of a kind that is not read; skipped" in done.stderr
     assert "none=1.png: No such file or directory; skipped" in done.stderr
 
 

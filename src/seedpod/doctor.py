@@ -130,7 +130,7 @@ def _price(config: OptimizationConfig, report: WorkerReport) -> Iterator[Finding
 
 def _dataset(config: OptimizationConfig, report: WorkerReport, cache_dir: Path) -> Iterator[Finding]:
     try:
-        data = prepare(config.dataset, cache_dir)
+        data = prepare(config.dataset, cache_dir, config.reading)
     except DatasetError as error:
         yield Finding(False, f"data set {config.dataset} is not usable here", str(error))
         return

@@ -11,7 +11,10 @@ from seedpod.config import OptimizationConfig
 from seedpod.health import Health, advice
 from seedpod.remote.view import EndpointView, LateJob
 from seedpod.training.datasets import DatasetInfo
+from seedpod.training.own.found import Found
 from seedpod.trial import TrialFailure, TrialProgress, TrialSpec
+
+_NOTHING = Found()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Plan:
         folder: Where its results go.
         workers: Trials at once.
         cost: What it may cost, in a line; empty where it costs nothing.
+        found: What a user should know of his own images.
     """
 
     config: OptimizationConfig
@@ -31,6 +35,7 @@ class Plan:
     folder: Path
     workers: int
     cost: str = ""
+    found: Found = _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,9 @@ class Summary:
 
 class Observer:
     """Sees a search go by; this one looks away. Methods are called outside every lock, from any trial's thread."""
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """The data set is prepared: what is done, and how much of how much; of 0 where that is not known."""
 
     def began(self, plan: Plan) -> None:
         """The search starts."""

@@ -147,7 +147,7 @@ def test_npz_file_is_a_dataset(tmp_path: Path) -> None:
         ({"activation": ("relu", "relu")}, ["relu more than once"]),
         ({"activation": ("rleu",)}, ["'rleu'", "Did you mean relu?"]),
         ({"dataset": "minst"}, ["Did you mean mnist?"]),
-        ({"dataset": None}, ["path ending in .npz"]),
+        ({"dataset": None}, ["a folder of class folders"]),
         ({"dataset": "~" + "x" * 400 + "/a.npz"}, ["home folder"]),
         ({"dataset": "x" * 400 + ".npz"}, ["no such file"]),
         ({"run_name": ".hidden"}, ["not starting with a dot"]),
@@ -285,3 +285,70 @@ def test_no_memory(text: str) -> None:
     """A number without a unit, too little, and anything else is refused with what is taken."""
     with pytest.raises(ConfigError, match=r"memory_limit.* must be auto, or 100MB or more, such as 8GB"):
         load([f"memory_limit={text}"], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("5%", 0.05), ("0.05", 0.05), ("100 %", 1.0), ("0", 0.0), ("5e-2", 0.05), (" 12.5% ", 0.125)]
+)
+def test_shares_with_and_without_percent(text: str, value: float) -> None:
+    """A share is a number from 0 to 1 or a percentage."""
+    assert one(f"max_bad_files={text}") == value
+
+
+@pytest.mark.parametrize("text", ["101%", "1.5", "%", "five", "-1%", "5%%", "nan"])
+def test_not_shares(text: str) -> None:
+    """What is no share is refused with examples."""
+    with pytest.raises(ConfigError, match=r"must be a share from 0 to 1, such as 0\.05 or 5%"):
+        load([f"max_bad_files={text}"], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "pixels"), [("auto", None), ("64", (64, 64)), ("64x48", (64, 48)), ("64X64", (64, 64)), (" 9 ", (9, 9))]
+)
+def test_image_sizes(text: str, pixels: tuple[int, int] | None) -> None:
+    """One side, or height x width; equal sides are one way to say one thing."""
+    config = load([f"image_size={text}"], {}).config
+    assert config.reading.image_size == pixels
+    assert "x" not in config.image_size or pixels != (64, 64)
+
+
+@pytest.mark.parametrize("text", ["0", "1", "64x", "x64", "64x48x3", "64,48", "-64", "5000", "64.5", "6²", "9" * 50])
+def test_not_image_sizes(text: str) -> None:
+    """What is no size is refused with examples."""
+    with pytest.raises(ConfigError, match="a side such as 64, or height x width such as 64x48"):
+        load([f"image_size={text}"], {})
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is there needs no ./ before it; a known name means the known data set all the same."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("my photos", "digits"):
+        (tmp_path / name).mkdir()
+    for text in ("my photos", "./my photos", ".", str(tmp_path), "./digits"):
+        assert one(f"dataset={text}") == text
+    assert one("dataset=digits") == "digits"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("mnits", "Did you mean mnist"),
+        ("./nowhere", "there is no such file or folder"),
+        ("nowhere/", "there is no such file or folder"),
+        ("nowhere.csv", "there is no such file or folder"),
+        ("http://example.org/x.zip", "it must be https://HOST/FILE.zip"),
+        ("ftp://example.org/x.zip", "it must be https://HOST/FILE.zip"),
+        ("https://example.org", "it must be https://HOST/FILE.zip"),
+        ("https://me:secret@example.org/x.zip", "holds a password"),
+    ],
+)
+def test_data_sets_that_are_none(text: str, words: str) -> None:
+    """What is neither a name, nor there, nor an address that can be trusted is refused before anything runs."""
+    with pytest.raises(ConfigError, match=words):
+        load([f"dataset={text}"], {})
+
+
+def test_an_address_is_taken() -> None:
+    """An https address needs no network to be a valid setting."""
+    address = "https://example.org/data/pets.zip?version=2"
+    assert one(f"dataset={address}") == address

@@ -27,6 +27,7 @@ from seedpod.errors import Cause
 from seedpod.events import Plan, Summary, summarize
 from seedpod.progress import ConcurrentProgressAggregator
 from seedpod.training.datasets import DatasetInfo
+from seedpod.training.own.found import Found
 from seedpod.trial import Status, TrialFailure, TrialResult
 
 TESTS = Path(__file__).parents[1]
@@ -92,6 +93,44 @@ def shown(stream: io.StringIO | None = None) -> str:
     terminal.ended(PLAN, searched()[1])
     terminal.close()
     return stream.getvalue()
+
+
+class Hand:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+
+    def now(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+
+def test_preparing_is_told_now_and_then() -> None:
+    """In a file every ten seconds how far it is, and at once what has no number, such as a hash."""
+    clock, stream = Hand(), io.StringIO()
+    terminal = Terminal(stream, cores=2, clock=clock)
+    for second in range(25):
+        terminal.preparing("reading", 1000 * second, 30_000)
+        clock.sleep(1.0)
+    terminal.preparing("downloading", 5_000_000, 0)
+    terminal.preparing("SHA-256 0123", 0, 0)
+    clock.sleep(10.0)
+    terminal.preparing("downloading", 15_000_000, 20_000_000)
+    assert stream.getvalue().splitlines() == [
+        "Preparing: reading, 10,000 of 30,000",
+        "Preparing: reading, 20,000 of 30,000",
+        "Preparing: SHA-256 0123",
+        "Preparing: downloading, 15 of 20 MB",
+    ]
+
+
+def test_what_was_found_comes_first() -> None:
+    """The plan begins with what a user should know of his own images."""
+    plan = replace(PLAN, found=Found(notes=("9 pictures in 2 classes.", "1 file left out.")))
+    assert plan_lines(plan, 2)[:2] == ["9 pictures in 2 classes.", "1 file left out."]
 
 
 def test_output_to_a_file_is_plain() -> None:

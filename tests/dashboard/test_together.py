@@ -25,6 +25,10 @@ class View:
         self.told: list[str] = []
         self._raising = raising
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        assert (what, done, total) == ("reading", 1, 2)
+        self._note("preparing")
+
     def began(self, plan: Plan) -> None:
         assert plan is PLAN
         self._note("began")

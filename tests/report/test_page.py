@@ -21,6 +21,7 @@ from seedpod.report.facts import gather
 from seedpod.report.make import write_report
 from seedpod.report.page import Charts, Repeat, render
 from seedpod.results.run_folder import RunFolder
+from seedpod.training.own.found import Found, LeftOut
 from seedpod.trial import Report, Status, TrialResult, TrialSpec
 from thread_backend import searched_here, stand_in
 
@@ -123,6 +124,17 @@ def test_page_tells_the_health(tmp_path: Path) -> None:
     assert "Of trial 1, the best: 0.93 of 1. 32 of 64 units of conv_1 never fire" in page
     assert "<td>conv_1</td><td>64</td><td>32</td><td>4</td><td>0.1</td><td>0.001</td>" in page
     assert "<td>not finite</td>" in page
+
+
+def test_page_lists_the_files_that_were_left_out(tmp_path: Path) -> None:
+    """Each with its reason, whatever is in its name; of very many the first, and where the rest is."""
+    folder = RunFolder.create(tmp_path, "r", to_yaml(OptimizationConfig()))
+    bad = tuple(LeftOut(f"<b>{i}.jpg", "it is empty") for i in range(250))
+    folder.write_left_out(Found(900, bad, (LeftOut("a.jpg", "it is a copy of b.jpg"),)))
+    page = render(gather(folder), Charts({}, ""), Repeat("", ""))
+    assert "Of the images, 250 unusable and 1 copies of others; 51 that are not shown here are in bad_files.csv" in page
+    assert "<td>&lt;b&gt;199.jpg</td><td>it is empty</td>" in page
+    assert "&lt;b&gt;200.jpg" not in page
 
 
 def test_page_is_self_contained(page: Path) -> None:

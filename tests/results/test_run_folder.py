@@ -15,6 +15,7 @@ from seedpod.errors import ConfigError, SeedpodError
 from seedpod.events import Summary
 from seedpod.results.records import best_record, summary_record, trial_record
 from seedpod.results.run_folder import RunFolder
+from seedpod.training.own.found import Found, LeftOut
 
 FINISHED = FinishedTrial(samples.SPEC, samples.RESULT, 10.0, 20.0)
 
@@ -124,3 +125,16 @@ def test_unnamed_runs_never_collide(tmp_path: Path) -> None:
     """A name that seedpod made up itself is numbered where it is taken, and the older run stays as it was."""
     names = [RunFolder.create(tmp_path, "digits-1", "trials: 1\n", or_next=True).path.name for _ in range(3)]
     assert names == ["digits-1", "digits-1-2", "digits-1-3"]
+
+
+def test_files_that_were_left_out_are_a_table(folder: RunFolder) -> None:
+    """Paths and reasons with commas, quotes and any script are read back; a start without any removes it."""
+    bad = (LeftOut('a, "b"/żółw.jpg', "it is empty"), LeftOut("c/d.png", "truncated, at 3"))
+    folder.write_left_out(Found(9, bad, (LeftOut("e.png", "it is a copy of f.png"),)))
+    assert folder.read_left_out() == [
+        *((each.path, "unusable", each.reason) for each in bad),
+        ("e.png", "copy", "it is a copy of f.png"),
+    ]
+    folder.write_left_out(Found(9))
+    assert folder.read_left_out() == []
+    assert not folder.bad_files.exists()

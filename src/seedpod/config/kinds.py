@@ -175,6 +175,57 @@ class Memory(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Share(Number):
+    """A part of a whole, as a number or with a percent sign."""
+
+    @property
+    def wanted(self) -> str:
+        return f"a share from {self.low:g} to {self.high:g}, such as 0.05 or 5%"
+
+    def _parse(self, text: str) -> float:
+        number = text.strip().removesuffix("%")
+        # Not super(): a dataclass with slots is another class than the one that the method was written in.
+        value = Number._parse(self, number)  # noqa: SLF001
+        return value / 100 if number != text.strip() else value
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSize(Kind):
+    """Height and width in pixels as ``64`` or ``64x48``; ``auto`` for what suits the images."""
+
+    low: int
+    high: int
+
+    @property
+    def wanted(self) -> str:
+        return f"auto, or pixels from {self.low} to {self.high}: a side such as 64, or height x width such as 64x48"
+
+    def _parse(self, text: str) -> str:
+        word = text.strip().casefold()
+        sides = word.split("x")
+        if len(sides) == 2 and all(map(_WHOLE.fullmatch, sides)) and int(sides[0]) == int(sides[1]):
+            return str(int(sides[0]))
+        return word
+
+    def check(self, value: object) -> None:
+        if value == "auto":
+            return
+        sides = value.split("x") if isinstance(value, str) else []
+        if len(sides) not in {1, 2} or not all(side.isascii() and side.isdigit() and len(side) < 6 for side in sides):
+            raise self._refuse()
+        if not all(self.low <= int(side) <= self.high for side in sides):
+            raise self._refuse()
+
+    @staticmethod
+    def pixels(value: str) -> tuple[int, int] | None:
+        """Height and width that a checked value stands for; None for ``auto``."""
+        if value == "auto":
+            return None
+        height, _, width = value.partition("x")
+        return int(height), int(width or height)
+
+
+@dataclass(frozen=True, slots=True)
 class Option:
     """One word that can be chosen.
 

@@ -7,16 +7,41 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from seedpod.config.kinds import Assignments, Choice, Joined, Memory, Number, Option, Several, Truth, Whole
+from seedpod.config.kinds import (
+    Assignments,
+    Choice,
+    ImageSize,
+    Joined,
+    Memory,
+    Number,
+    Option,
+    Several,
+    Share,
+    Truth,
+    Whole,
+)
 from seedpod.config.setting import Setting, about
-from seedpod.config.texts import DatasetName, Folder, RunName, StorageUrl, StoreEndpoint, StoreUrl, Text, TrackingUri
+from seedpod.config.texts import (
+    DatasetName,
+    Folder,
+    RunName,
+    Sha256,
+    StorageUrl,
+    StoreEndpoint,
+    StoreUrl,
+    Text,
+    TrackingUri,
+    is_folder,
+)
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
 from seedpod.objectives import DEFAULT, OBJECTIVES, Direction, Objective, objectives_of
+from seedpod.reading import Reading
 from seedpod.trial import CLASS_WEIGHTS, MOST_FOLDS
 
-SEARCH, TRAINING, MACHINE, RUNPOD, SCREEN, RESULT, FILES = (
+SEARCH, IMAGES, TRAINING, MACHINE, RUNPOD, SCREEN, RESULT, FILES = (
     "Search",
+    "Images",
     "Training",
     "This machine",
     "RunPod workers",
@@ -34,6 +59,10 @@ HARMLESS = frozenset(
         "fix",
         "space",
         "enqueue",
+        # Whether a source is taken, not what it becomes.
+        "max_bad_files",
+        "dataset_sha256",
+        "max_download_mb",
         "timeout_hours",
         "max_failures",
         "trial_retries",
@@ -74,6 +103,7 @@ _MAX_WORKERS = 512
 _TRIALS_OR_AUTO = Whole(1, _MAX_WORKERS, "trials", words=("auto",))
 _WEEK = 7 * 24 * 3600  # seconds; RunPod's longest executionTimeout
 
+_COLORS = (Option("auto"), Option("grayscale", also=("greyscale", "gray", "grey", "l")), Option("rgb", also=("color",)))
 _ACTIVATIONS = tuple(Option(name) for name in ("relu", "leaky_relu", "swish", "gelu"))
 _DASHBOARDS = (
     Option("auto", also=("true", "yes", "on", "1")),
@@ -185,6 +215,40 @@ class OptimizationConfig:
     max_failures: int = field(
         default=0,
         metadata=about(SEARCH, Whole(0, MAX_TRIALS, "failed trials"), "the search ends at so many; 0 is no limit"),
+    )
+    image_size: str = field(
+        default="auto",
+        metadata=about(
+            IMAGES,
+            ImageSize(2, 4096),
+            "what every image is brought to; auto is the images' own common size, at most 64 a side",
+        ),
+    )
+    color_mode: str = field(
+        default="auto",
+        metadata=about(IMAGES, Choice(_COLORS), "colours of the images; auto is grayscale where none has colours"),
+    )
+    test_size: float = field(
+        default=0.2,
+        metadata=about(IMAGES, Share(0.01, 0.9), "what is kept for the test where the data set has no test images"),
+    )
+    max_samples: int = field(
+        default=0,
+        metadata=about(
+            IMAGES, Whole(0, 10**9, "images"), "how many are used at most, of each class its share; 0 is all"
+        ),
+    )
+    max_bad_files: float = field(
+        default=0.05,
+        metadata=about(
+            IMAGES, Share(0, 1), "unusable files are left out and listed; over this share nothing is prepared"
+        ),
+    )
+    dataset_sha256: str = field(
+        default="", metadata=about(IMAGES, Sha256(), "what the file or download must hash to; '' is anything")
+    )
+    max_download_mb: float = field(
+        default=2000.0, metadata=about(IMAGES, Number(1, 1_000_000, "MB"), "a larger download is given up")
     )
     max_epochs_per_trial: int = field(
         default=10, metadata=about(TRAINING, Whole(1, _MAX_EPOCHS, "epochs"), "a trial trains no longer than this")
@@ -399,6 +463,19 @@ class OptimizationConfig:
         return Memory.megabytes(self.memory_limit)
 
     @property
+    def reading(self) -> Reading:
+        """How the images are read."""
+        return Reading(
+            image_size=ImageSize.pixels(self.image_size),
+            color_mode=self.color_mode,
+            test_size=self.test_size,
+            max_samples=self.max_samples,
+            max_bad_files=self.max_bad_files,
+            sha256=self.dataset_sha256,
+            max_download_mb=self.max_download_mb,
+        )
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """What trials are judged by, the first of them first."""
         return objectives_of(self.optimize_for.split(","))
@@ -449,11 +526,12 @@ def conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator
     yield from _lag_conflicts(values, origins)
     yield from _store_conflicts(values, origins)
     dataset = values.get("dataset")
-    if isinstance(dataset, str) and dataset.endswith(".npz") and not _is_file(dataset):
+    own = isinstance(dataset, str) and dataset not in DATASETS and "://" not in dataset
+    if own and not _is_file(str(dataset)) and not is_folder(str(dataset)):
         yield complaint(
             f"dataset={dataset}",
             origins.get("dataset", ""),
-            f"there is no such file. Check the path, or use one of {', '.join(DATASETS)}.",
+            f"there is no such file or folder. Check the path, or use one of {', '.join(DATASETS)}.",
         )
 
 

@@ -3,6 +3,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from seedpod.config.kinds import Kind
@@ -13,6 +14,10 @@ _TRACKING = re.compile(r"https?://[^/\s]+(/\S*)?")
 _STORE = re.compile(r"s3://[a-zA-Z0-9][a-zA-Z0-9._-]{1,62}(/[A-Za-z0-9._/-]*)?")
 _SECURE = re.compile(r"https://[^/\s]+/?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?/?")
 _PASSWORD = re.compile(r"\w+://[^/@]*:[^/@]*@")
+_ADDRESS = re.compile(r"https://[^/\s]+/\S+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?/\S+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SUFFIXES = (".npz", ".zip", ".csv", ".parquet")
+_FILES = ", ".join(_SUFFIXES)
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _PLAIN_YAML = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[a-z][a-z0-9_./-]*", re.IGNORECASE | re.ASCII)
 _LONGEST = 1000  # characters of a path or an address
@@ -139,14 +144,30 @@ class StoreEndpoint(_Line):
 
 
 @dataclass(frozen=True, slots=True)
+class Sha256(_Line):
+    """A SHA-256 in hexadecimal digits; empty for none."""
+
+    @property
+    def wanted(self) -> str:
+        return "empty, or 64 hexadecimal digits"
+
+    def _parse(self, text: str) -> str:
+        return text.strip().casefold()
+
+    def check(self, value: object) -> None:
+        if value != "" and not (isinstance(value, str) and _SHA256.fullmatch(value)):
+            raise self._refuse()
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetName(_Line):
-    """The name of a data set that seedpod knows, in any case, or a path ending in ``.npz``."""
+    """The name of a data set that seedpod knows, in any case, the path of a user's own, or an address."""
 
     names: tuple[str, ...]
 
     @property
     def wanted(self) -> str:
-        return joined((*self.names, "a path ending in .npz"))
+        return joined((*self.names, "a folder of class folders", f"a file ({_FILES})", "an https address of one"))
 
     def _parse(self, text: str) -> str:
         word = text.strip().casefold()
@@ -155,9 +176,34 @@ class DatasetName(_Line):
     def check(self, value: object) -> None:
         if value in self.names:
             return
-        if not _is_line(value) or not str(value).endswith(".npz"):
-            raise self._refuse(did_you_mean(str(value), self.names))
-        _check_home(str(value))
+        if not value or not _is_line(value):
+            raise self._refuse()
+        text = str(value)
+        if "://" in text:
+            _check_address(text)
+        elif not text.casefold().endswith(_SUFFIXES) and not _is_path(text):
+            raise self._refuse(did_you_mean(text, self.names))
+        _check_home(text)
+
+
+def _is_path(text: str) -> bool:
+    """Whether a word that might be a misspelt name is meant as a path: it looks like one, or is there."""
+    return "/" in text or text in {".", "..", "~"} or is_folder(text)
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder at a path."""
+    try:
+        return Path(path).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):  # name too long, no permission, no home folder, NUL
+        return False
+
+
+def _check_address(address: str) -> None:
+    if not _ADDRESS.fullmatch(address):
+        raise Refused("is no address of a file; it must be https://HOST/FILE.zip.")
+    if _PASSWORD.match(address):
+        raise Refused("holds a password, and settings are saved. Download the file, and give its path.")
 
 
 def _is_line(value: object) -> bool:

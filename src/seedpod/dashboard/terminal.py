@@ -20,6 +20,7 @@ from seedpod.dashboard.wording import (
     final_lines,
     final_plan_line,
     plan_lines,
+    preparing_line,
     summary_lines,
     trial_line,
 )
@@ -31,7 +32,8 @@ from seedpod.trial import Status, TrialProgress
 _STYLES = {"good": "bold green", "bad": "red", "": ""}
 _NEEDED = "▁█━─"  # characters of the dashboard; an encoding that lacks them gets plain lines
 _LEAST = 0.25  # seconds between two pictures
-_LONG = 10.0  # seconds between two lines on the final model
+_LONG = 10.0  # seconds between two lines on what takes long
+_BAR = 30  # characters
 
 
 @dataclass(slots=True)
@@ -106,7 +108,7 @@ class Terminal(Observer):
         self._quiet = mode == "none"
         self._cores = cores
         self._clock = clock or SystemClock()
-        self._said = 0.0  # when the final model's training was last spoken of; by the one thread that trains it
+        self._said = 0.0  # when what takes long was last spoken of; by the one thread that does it
         self._drawn = Guarded(_Drawn())
         self._console = Console(
             file=stream,
@@ -121,6 +123,21 @@ class Terminal(Observer):
             console=self._console, auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty()
         )
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """One line that moves on where the terminal is live, else one every ten seconds; see Observer."""
+        line = preparing_line(what, done, total)
+        if self._live:
+            if not self._picture.is_started:
+                self._picture.start()
+            bar = f"  {'━' * round(_BAR * done / total):─<{_BAR}}" if total else ""
+            self._picture.update(Text(f"{line}{bar}"), refresh=True)
+            return
+        now = self._clock.now()
+        self._said = self._said or now
+        if not self._quiet and (done == total == 0 or now - self._said >= _LONG):
+            self._said = now
+            self._line(line)
+
     def began(self, plan: Plan) -> None:
         """See Observer."""
         if self._missing:
@@ -129,6 +146,7 @@ class Terminal(Observer):
             for line in plan_lines(plan, self._cores):
                 self._line(line)
         if self._live:
+            self._picture.update(Text(""))
             self._picture.start()
 
     def updated(self, progress: AggregatedProgress) -> None:

@@ -10,6 +10,9 @@ from seedpod.progress import AggregatedProgress
 class View(Protocol):
     """An Observer that also gets the progress of the search, and is closed at its end."""
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """See Observer."""
+
     def began(self, plan: Plan) -> None:
         """See Observer."""
 
@@ -38,6 +41,10 @@ class Together(Observer):
 
     def __init__(self, *views: View) -> None:
         self._views = views
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """See Observer."""
+        self._tell("preparing", what, done, total)
 
     def began(self, plan: Plan) -> None:
         """See Observer."""

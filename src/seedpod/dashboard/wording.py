@@ -36,6 +36,7 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
     height, width, channels = data.image_shape
     images = f"{sum(data.train_counts):,} images of {height}x{width}x{channels}, {len(data.class_names)} classes"
     lines = [
+        *plan.found.notes,
         f"{data.id}: {images}; {_judged_by(plan)}",
         f"{config.trials} trials, {plan.workers} at a time, seed {config.random_seed}, results in {plan.folder}",
     ]
@@ -46,6 +47,15 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
     if config.local_workers == 1 and cores > 1 and not config.use_runpod_service:
         lines.append(f"1 trial at a time on {cores} cores: local_workers=auto runs {cores} at once")
     return lines
+
+
+def preparing_line(what: str, done: int, total: int) -> str:
+    """How far the preparation of a data set is."""
+    if not done:
+        return f"Preparing: {what}"
+    if what == "downloading":
+        return f"Preparing: {what}, {done / 1e6:,.0f}{f' of {total / 1e6:,.0f}' if total else ''} MB"
+    return f"Preparing: {what}, {done:,} of {total:,}"
 
 
 def _judged_by(plan: Plan) -> str:

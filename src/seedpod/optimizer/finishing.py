@@ -195,7 +195,7 @@ class Finisher:
         self._maker.check()
         mode, began = self._config.final_model, self._clock.now()
         self._observer.final_began(best, mode)
-        prepare(self._config.dataset, Path(self._config.cache_dir).expanduser())
+        prepare(self._config.dataset, Path(self._config.cache_dir).expanduser(), self._config.reading)
         with _unfinished(folder) as place:
             path = place / "model.keras"
             task = FinalTask(best.spec, _epochs(best), mode == "retrain", str(path.absolute()))
@@ -272,7 +272,7 @@ def evaluate(folder: RunFolder, maker: ModelMaker, config: OptimizationConfig) -
         SeedpodError: There is no final model, or not its data set.
     """
     final = final_of(folder)
-    info = prepare(config.dataset, Path(config.cache_dir).expanduser())
+    info = prepare(config.dataset, Path(config.cache_dir).expanduser(), config.reading)
     if info.fingerprint != final["fingerprint"]:
         raise SeedpodError(
             f"dataset={config.dataset} has fingerprint {info.fingerprint}; run {folder.path.name} has learned from "

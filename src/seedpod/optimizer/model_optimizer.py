@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
@@ -48,7 +49,7 @@ from seedpod.search.study import (
     take_up_open,
 )
 from seedpod.tracking import trackers
-from seedpod.training.datasets import DatasetInfo, prepare
+from seedpod.training.datasets import DatasetInfo, found, prepare
 from seedpod.trial import Status, TrialBackend, TrialFailure, TrialResult
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class ModelOptimizer:
         results_dir = Path(config.results_dir).expanduser()
         if config.run_name and (results_dir / config.run_name / "config.yaml").is_file():
             return RunFolder(results_dir / config.run_name), False
-        made_up = f"{Path(config.dataset).stem}-{datetime.fromtimestamp(self._clock.now(), UTC):%Y%m%d-%H%M%S}"
+        made_up = f"{_stem(config.dataset)}-{datetime.fromtimestamp(self._clock.now(), UTC):%Y%m%d-%H%M%S}"
         name = config.run_name or made_up
         return RunFolder.create(results_dir, name, to_yaml(config), or_next=not config.run_name), True
 
@@ -165,16 +166,25 @@ class ModelOptimizer:
             self._ending.will_cancel(backend)
             here = backend.name == LocalBackend.name  # also where an endpoint was asked for and cannot be used
             cost = "" if here else estimate_before(self._config, self._price, self._config.trials)
-            plan = Plan(self._config, prepare(self._config.dataset, cache_dir), folder.path, backend.at_once, cost)
+            data = prepare(self._config.dataset, cache_dir, self._config.reading, self._preparing)
+            images = found(data.id, cache_dir)
+            plan = Plan(self._config, data, folder.path, backend.at_once, cost, images)
             proposals = proposals_of(self._config, plan.data, self._definition, self._enqueued)
             study.sampler, study.pruner = self._search_by(study, plan.data, proposals)
             recorded = self._recorded(folder, plan.data)
             folder.write_config(to_yaml(self._config))
+            folder.write_left_out(images)
             self._take_up(study, recorded, folder, plan.data, proposals)
             over = frozenset(trial.spec.uid for trial in recorded.values())
             return self._search(plan, study, backend, folder, proposals=proposals, over=over)
         finally:
             backend.close()
+
+    def _preparing(self, what: str, done: int, total: int) -> None:
+        try:
+            self._observer.preparing(what, done, total)
+        except Exception:
+            log.debug("the observer raises while the data set is prepared", exc_info=True)
 
     def stop(self, reason: str) -> None:
         """End the search in order: no new trials, running ones cancelled, results saved. Safe from any thread."""
@@ -364,3 +374,9 @@ def _is_alive(owner: str) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _stem(dataset: str) -> str:
+    """What a run on a data set is called where nobody names it."""
+    name = Path(dataset.partition("?")[0]).expanduser().resolve().stem
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or "images"

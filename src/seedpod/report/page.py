@@ -15,6 +15,7 @@ from seedpod.trial import Status
 
 _HERE = Path(__file__).parent
 _MOST_ROWS = 100  # trials in the table
+_MOST_FILES = 200  # in the table of those that were left out
 _MOST_CLASSES = 25  # in a matrix that can be read
 
 
@@ -71,6 +72,7 @@ def render(facts: Facts, charts: Charts, repeat: Repeat) -> str:
         _timeline(facts, charts),
         _costs(facts),
         _failures(facts),
+        _left_out(facts),
         _trials(facts),
         _again(facts, repeat),
     ]
@@ -297,6 +299,19 @@ def _failures(facts: Facts) -> str:
         return ""
     rows = [[group.cause, str(group.count), f"#{group.example}", group.message] for group in facts.failures]
     return _section("Failures", _table(["cause", "trials", "first", "its message"], rows))
+
+
+def _left_out(facts: Facts) -> str:
+    if not facts.left_out:
+        return ""
+    unusable = sum(kind == "unusable" for _, kind, _ in facts.left_out)
+    counts = {"unusable": unusable, "copies of others": len(facts.left_out) - unusable}
+    note = " and ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    more = len(facts.left_out) - _MOST_FILES
+    if more > 0:
+        note += f"; {more:,} that are not shown here are in bad_files.csv"
+    rows = [[path, reason] for path, _, reason in facts.left_out[:_MOST_FILES]]
+    return _section("Files left out", _table(["file", "why"], rows), f"Of the images, {note}.")
 
 
 def _trials(facts: Facts) -> str:

@@ -3,6 +3,8 @@ summary.json}``.
 """
 
 import contextlib
+import csv
+import io
 import json
 import logging
 import os
@@ -21,6 +23,7 @@ from seedpod.events import Summary
 from seedpod.results.files import write_atomic
 from seedpod.results.model_card import FINAL_SCHEMA, model_card
 from seedpod.results.records import best_record, read_trial, summary_record, trial_record
+from seedpod.training.own.found import Found
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +114,31 @@ class RunFolder:
         """Write ``config.yaml``."""
         self._write("config.yaml", config_yaml)
 
+    @property
+    def bad_files(self) -> Path:
+        """The files of the user's own images that were left out, where there are any."""
+        return self.path / "bad_files.csv"
+
+    def write_left_out(self, found: Found) -> None:
+        """Write ``bad_files.csv``: path, kind and reason of each file that is not among the images."""
+        if not found.bad and not found.copies:
+            self.bad_files.unlink(missing_ok=True)
+            return
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("path", "kind", "reason"))
+        table.writerows((each.path, "unusable", each.reason) for each in found.bad)
+        table.writerows((each.path, "copy", each.reason) for each in found.copies)
+        self._write(self.bad_files.name, text.getvalue())
+
+    def read_left_out(self) -> list[tuple[str, str, str]]:
+        """Path, kind and reason of each file that was left out; none where that cannot be read."""
+        try:
+            with self.bad_files.open(encoding="utf-8", newline="") as file:
+                return [(row[0], row[1], row[2]) for row in csv.reader(file) if len(row) == 3][1:]
+        except (OSError, ValueError, csv.Error):
+            return []
+
     def read_trials(self) -> dict[int, FinishedTrial]:
         """The trials that have a record, by number; one that cannot be read is left out, with a word in the log."""
         found = {}
@@ -198,6 +226,7 @@ class RunFolder:
             "final.json",
             "model_card.md",
             "report.html",
+            "bad_files.csv",
             _OWNER,
             _WEB,
         )

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import seedpod
@@ -39,6 +40,30 @@ def run_module(
         check=False,
         timeout=patience,
     )
+
+
+def follow_module(module: str, *arguments: str, hear: Callable[[str], bool]) -> subprocess.CompletedProcess[str]:
+    """Run a module as ``run_module`` does, and tell each line of its output as it comes.
+
+    Args:
+        module: See ``run_module``.
+        arguments: See ``run_module``.
+        hear: Gets each line; those that it takes are not in the answer's output.
+    """
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    environment = {**finding_us(os.environ), "PYTHONIOENCODING": "utf-8"}
+    kept: list[str] = []
+    with tempfile.TemporaryFile() as errors:  # a pipe that nobody reads would fill up
+        with subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        ) as process:
+            for raw in process.stdout or ():
+                line = raw.decode("utf-8", "replace").rstrip("\n")
+                if not hear(line):
+                    kept.append(line)
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace")
+    return subprocess.CompletedProcess(command, process.returncode, "\n".join(kept), said)
 
 
 def finding_us(environment: Mapping[str, str]) -> dict[str, str]:

@@ -21,8 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from seedpod.errors import DatasetError
+from seedpod.reading import Reading
+from seedpod.training.own.rows import Rows
 
 Array = npt.NDArray[Any]
+Images = Array | Rows
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 """The registered data sets."""
@@ -30,6 +33,7 @@ NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 OFFLINE = "or use dataset=digits, which needs no network"
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
+_SHORT = {"x": "x_train", "y": "y_train"}  # as people call the arrays that have no test set
 _DIGITS_MAX = 16.0
 _DOWNLOAD_SILENCE_SECONDS = 60.0
 _MNIST_SHAPES = {"x_train": (60000, 28, 28), "y_train": (60000,), "x_test": (10000, 28, 28), "y_test": (10000,)}
@@ -58,14 +62,17 @@ class Source:
     """What ``dataset=`` names.
 
     Attributes:
-        id: The registered name; for a file, its stem and the first 12 hex digits of its SHA-256.
+        id: The registered name; for a file, its stem and the first 12 hex digits of its SHA-256. Where the arrays are
+            to be others than by default, such digits of that too.
         label: How messages call it.
         path: The file; None for a registered name.
+        name: The registered name; empty for a file.
     """
 
     id: str
     label: str
     path: Path | None
+    name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +80,7 @@ class Arrays:
     """Images and labels in the one form that is stored.
 
     Attributes:
-        x_train: (n, h, w, c) uint8 or float32, c is 1 or 3.
+        x_train: (n, h, w, c) uint8 or float32, c is 1 or 3; or the same as rows of a larger array.
         y_train: (n,) int64, 0 to k - 1.
         x_test: (m, h, w, c) of the same dtype; None where the source has no test set.
         y_test: (m,) int64; None where the source has no test set.
@@ -81,37 +88,53 @@ class Arrays:
         pixel_max: What a white pixel holds.
     """
 
-    x_train: Array
+    x_train: Images
     y_train: Array
-    x_test: Array | None
+    x_test: Images | None
     y_test: Array | None
     class_names: tuple[str, ...]
     pixel_max: float
 
 
-def find(dataset: str) -> Source:
-    """Look up a registered name or a file.
+def find(dataset: str, reading: Reading = Reading()) -> Source:  # noqa: B008 - it never changes
+    """Look up a registered name or an .npz.
 
     Raises:
-        DatasetError: Neither; the message names the nearest.
+        DatasetError: Neither, or not the file that ``reading.sha256`` asks for; the message names the nearest.
     """
     if dataset in NAMES:
-        return Source(dataset, f"dataset={dataset}", None)
+        changed = reading.named(dataset, "") if reading.shape else dataset
+        return Source(changed, f"dataset={dataset}", None, dataset)
     label = f"dataset={dataset}"
     try:
         path = Path(dataset).expanduser()
         if path.exists() and not path.is_file():
-            _refuse(label, f"is no regular file; give an .npz file or one of {', '.join(NAMES)}")
+            _refuse(label, f"is no regular file; give a folder, a file or one of {', '.join(NAMES)}")
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         near = get_close_matches(dataset, NAMES, n=1)
         hint = f"did you mean {near[0]}? It" if near else "it"
-        _refuse(label, f"no such file; {hint} must be the path of an .npz, or one of {', '.join(NAMES)}")
+        _refuse(
+            label,
+            f"no such file; {hint} must be the path of a folder, an .npz, .csv, .parquet or .zip, an https address, or "
+            f"one of {', '.join(NAMES)}",
+        )
     except (OSError, ValueError, RuntimeError) as error:
-        _refuse(label, f"cannot be read ({error}); give the path of a readable .npz file")
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)[:60]
-    return Source(f"{stem}-{digest}", str(path), path)
+        _refuse(label, f"cannot be read ({error}); give a path that can")
+    check_sha256(str(path), digest, reading)
+    return of_file(str(path), path, path.stem, digest, reading)
+
+
+def of_file(label: str, path: Path, stem: str, digest: str, reading: Reading) -> Source:
+    """The source that an .npz of this SHA-256 is."""
+    return Source(reading.named(re.sub(r"[^A-Za-z0-9_-]+", "_", stem)[:60], digest), label, path, "")
+
+
+def check_sha256(label: str, digest: str, reading: Reading) -> None:
+    """Raise DatasetError where a file is not the one that is asked for."""
+    if not digest.startswith(reading.sha256.casefold()):
+        _refuse(label, f"has the SHA-256 {digest}, and dataset_sha256={reading.sha256} is asked for; check both")
 
 
 def load(source: Source, cache_dir: Path, work: Path) -> Arrays:
@@ -127,13 +150,13 @@ def load(source: Source, cache_dir: Path, work: Path) -> Arrays:
     """
     if source.path is not None:
         return clean(source.label, read_npz(source.path))
-    if source.id == "digits":
+    if source.name == "digits":
         return _digits()
-    return clean(source.label, _from_keras(source.id, cache_dir, work))
+    return clean(source.label, _from_keras(source.name, cache_dir, work))
 
 
 def read_npz(path: Path) -> dict[str, Array]:
-    """The arrays of an .npz in Keras's own format; ``x_test`` and ``y_test`` may both be missing.
+    """The arrays of an .npz in Keras's own format, or ``x`` and ``y``; ``x_test`` and ``y_test`` may both be missing.
 
     Raises:
         DatasetError: Not an .npz, truncated, pickled, or a key is missing.
@@ -142,7 +165,8 @@ def read_npz(path: Path) -> dict[str, Array]:
         # A damaged file makes zipfile, zlib and NumPy raise nearly anything: whatever it is, the file is at fault.
         with path.open("rb") as opened, _as_npz(opened) as file:
             names = list(file.files)
-            arrays = {key: np.asarray(file[key]) for key in _KEYS if key in names}
+            wanted = {key: key for key in _KEYS} if "x_train" in names else {**{key: key for key in _KEYS}, **_SHORT}
+            arrays = {key: np.asarray(file[name]) for name, key in wanted.items() if name in names}
     except Exception as error:  # noqa: BLE001
         pickled = "Object arrays" in str(error) or "pickle" in str(error)
         if pickled:
