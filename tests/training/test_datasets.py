@@ -201,7 +201,7 @@ def test_attach_refuses_with_a_remedy(tmp_path: Path, digits_cache: Path) -> Non
         ("../datasets/digits", DIGITS_FINGERPRINT, "no data set's id"),
         ("", DIGITS_FINGERPRINT, "no data set's id"),
     ]
-    os.truncate(shutil.copytree(tmp_path / "datasets/digits", tmp_path / "cut/datasets/digits") / "x_test.npy", 99)
+    os.truncate(shutil.copytree(tmp_path / "datasets/digits", tmp_path / "cut/datasets/digits") / "x_train.npy", 99)
     for dataset_id, fingerprint, words in cases:
         with pytest.raises(TrainingError, match=words) as caught:
             attach(dataset_id, fingerprint, tmp_path)

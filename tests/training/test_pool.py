@@ -455,6 +455,20 @@ def test_killed_while_memory_is_short(tmp_path: Path) -> None:
         assert pool.run(spec(1), ignore).status is Status.COMPLETE
 
 
+def test_all_that_one_shortage_ends_run_again_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of two trials that are killed at once each ran beside the other, whichever end is noticed first."""
+    free = [10_000.0]
+    with make_pool(tmp_path, measure=lambda: Room(10_000, free[0], "here")) as pool, ThreadPoolExecutor(2) as threads:
+        runs = [threads.submit(pool.run, spec(number, do="kill", pause=0.6), ignore) for number in range(2)]
+        assert eventually(lambda: len(pool.pids(running=True)) == 2)
+        free[0] = 0.0
+        for run in runs:
+            with pytest.raises(TrainingError, match="lack of memory"):
+                run.result()
+    again = [text for record in caplog.records if "runs again, without them" in (text := record.getMessage())]
+    assert sorted(text.split(" was ")[0] for text in again) == ["trial 0", "trial 1"]
+
+
 def test_no_memory_for_native_code(pool: TrainerPool) -> None:
     """A process that C++ aborts because it gets no memory fails its trial for that reason."""
     with pytest.raises(TrainingError, match="lack of memory") as caught:

@@ -58,6 +58,7 @@ class _Seat:
     process: TrainerProcess
     device: str  # the GPU that it sees; empty where none was given out
     key: str = ""  # of the trial that runs in it
+    shared: bool = False  # whether another trial ran beside it at any time: one shortage may end them all
     ready: bool = False
     ended: bool = False
     retired: bool = False  # its end is wanted
@@ -191,7 +192,7 @@ class TrainerPool:
             except NeverStarted:
                 continue  # _borrow raises once processes keep dying at their start
             except OutOfMemory as error:
-                error.beside_others = self._running() > 1
+                error.beside_others = self._was_shared(process)
                 raise
             except TrainingError as error:
                 if error.cause is Cause.PROCESS_DIED and self._closed():
@@ -245,9 +246,9 @@ class TrainerPool:
         with self._state.locked() as state:
             return state.closed
 
-    def _running(self) -> int:
+    def _was_shared(self, process: TrainerProcess) -> bool:
         with self._state.locked() as state:
-            return state.running
+            return state.seat_of(process).shared
 
     def _at_once(self, state: _State) -> int:
         """Trials that may run at once: as many as wished, or as fit into memory."""
@@ -269,8 +270,11 @@ class TrainerPool:
             if not idle or state.alone not in ("", key) or state.running >= at_once:
                 return None
             seat = next((seat for seat in idle if seat.ready), idle[0])
-            seat.key = key
+            seat.key, seat.shared = key, False
             state.stop_waiting(key)
+            together = [seat for seat in state.seats if seat.key]
+            for each in together:
+                each.shared = each.shared or len(together) > 1
             return seat
 
         found = self._state.wait_for(take)
