@@ -168,7 +168,7 @@ def _remote(
 
 def _addresses(config: OptimizationConfig, cache_dir: Path, say: Say) -> Addresses:
     """Where workers get the data set from, if they do not have it by its name."""
-    if not config.data_store or config.dataset in NAMES:
+    if not config.data_store or (config.dataset in NAMES and not config.reading.shape):
         return no_addresses
     store = DataStore(config.data_store, config.data_store_endpoint)
     store.check()

@@ -4,6 +4,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+SHAPING = ("image_size", "color_mode", "test_size", "max_samples")
+"""The settings that decide which arrays a source becomes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -31,8 +34,7 @@ class Reading:
     def shape(self) -> str:
         """What of it decides which arrays a source becomes; empty where all of that is as by default."""
         plain = Reading()
-        names = ("image_size", "color_mode", "test_size", "max_samples")
-        changed = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(plain, name)}
+        changed = {name: getattr(self, name) for name in SHAPING if getattr(self, name) != getattr(plain, name)}
         return json.dumps(changed) if changed else ""
 
     def named(self, stem: str, content: str) -> str:

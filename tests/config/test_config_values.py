@@ -352,3 +352,12 @@ def test_an_address_is_taken() -> None:
     """An https address needs no network to be a valid setting."""
     address = "https://example.org/data/pets.zip?version=2"
     assert one(f"dataset={address}") == address
+
+
+def test_a_known_name_read_otherwise_needs_a_way_to_the_workers() -> None:
+    """Workers have a data set by its name as it comes: with max_samples it is another one, which a store brings."""
+    remote = ["dataset=mnist", "use_runpod_service=true", "runpod_service_endpoint=abc"]
+    assert load(remote, {}).config.dataset == "mnist"
+    with pytest.raises(ConfigError, match=r"max_samples=1000.*workers do not have these images. Set data_store="):
+        load([*remote, "max_samples=1000"], {})
+    assert load([*remote, "max_samples=1000", "data_store=s3://bucket/p"], {}).config.max_samples == 1000

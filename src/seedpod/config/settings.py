@@ -36,7 +36,7 @@ from seedpod.config.texts import (
 from seedpod.config.wording import Refused, complaint, located
 from seedpod.errors import ConfigError
 from seedpod.objectives import DEFAULT, OBJECTIVES, Direction, Objective, objectives_of
-from seedpod.reading import Reading
+from seedpod.reading import SHAPING, Reading
 from seedpod.trial import CLASS_WEIGHTS, MOST_FOLDS
 
 SEARCH, IMAGES, TRAINING, MACHINE, RUNPOD, SCREEN, RESULT, FILES = (
@@ -584,11 +584,16 @@ def _store_conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> I
         )
     if not values.get("use_runpod_service") or values.get("data_store") != "":
         return
-    if not isinstance(dataset, str) or dataset in DATASETS or not endpoint or _is_here(str(endpoint)):
+    if not isinstance(dataset, str) or not endpoint or _is_here(str(endpoint)):
+        return
+    # Images that are read otherwise are others, also those of a name that workers know.
+    shaping = {each.name: each.default for each in settings() if each.name in SHAPING}
+    other = next((name for name, usual in shaping.items() if values.get(name, usual) != usual), "dataset")
+    if other == "dataset" and dataset in DATASETS:
         return
     yield complaint(
-        f"dataset={dataset}",
-        origins.get("dataset", ""),
+        f"{other}={values[other]}",
+        origins.get(other, ""),
         "the endpoint's workers do not have these images. Set data_store=s3://BUCKET/PREFIX (an S3-compatible bucket, "
         "such as a RunPod network volume), which brings them there, or use_runpod_service=false.",
     )
