@@ -12,9 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from command_rig import records
+from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.guarded import Guarded
 from seedpod.remote.store import DataStore
 
@@ -165,3 +168,24 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
+
+
+def through(server: Server, endpoint: EmbeddedEndpoint) -> tuple[str, ...]:
+    """The settings of a search on two workers of an endpoint, whose images go there by this store."""
+    return (
+        "use_runpod_service=true",
+        f"runpod_service_endpoint={endpoint.url}/{endpoint.endpoint_id}",
+        "runpod_service_fallback_local=false",
+        "concurrent_workers=2",
+        f"data_store=s3://{BUCKET}/p",
+        f"data_store_endpoint={server.url}",
+    )
+
+
+WHERE = {"times", "run", "backend", "cost"}
+"""What of a record says where a trial ran, and not what it found."""
+
+
+def table(folder: Path) -> list[dict[str, Any]]:
+    """A run's records, but for where its trials ran."""
+    return [{key: value for key, value in each.items() if key not in WHERE} for each in records(folder)]

@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from command_rig import run
+from command_rig import records, run
 from photos import encoded
+from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.training.datasets import attach_test
 from seedpod.training.pictures import Form, PictureError, read_picture
+from store_rig import KEYS, UNCONFIGURED, s3_server, table, through
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -119,3 +121,28 @@ def test_one_command_from_a_folder_to_a_model(shapes: tuple[Path, set[str]]) -> 
     assert evaluated.returncode == 0, evaluated.stderr
     assert final["test"]["right"] < final["test"]["images"], "no mistakes to agree on"
     print(done.stdout, evaluated.stdout, dict(pairs), sep="\n")
+
+
+def test_the_same_folder_on_workers_through_a_store(shapes: tuple[Path, set[str]], tmp_path: Path) -> None:
+    """Two workers that do not have the folder give the trials of the local search, and each has downloaded it once."""
+    root, _ = shapes
+    words = ["trials=4", "search_lag=2", "max_epochs_per_trial=2", "image_size=24", "search_space=small"]
+    common = [f"dataset={root}", *words, f"cache_dir={root.parent / 'cache'}", "final_model=none"]
+    done = run(*common, "run_name=here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    caches = {"SEEDPOD_CACHE_DIR": str(tmp_path / "workers")}
+    with (
+        s3_server(tmp_path / "s3") as server,
+        EmbeddedEndpoint(
+            workers=2, handler=Path(__file__).with_name("own_cache_handler.py"), environment=caches
+        ) as endpoint,
+    ):
+        endpoint.wait_for_workers(timeout=120)
+        there = [*common, "run_name=there", *through(server, endpoint)]
+        done = run(*there, cwd=tmp_path, RUNPOD_API_KEY=endpoint.key, **KEYS, **UNCONFIGURED)
+        assert done.returncode == 0, done.stderr
+        worked = {record["run"]["worker"] for record in records(tmp_path / "results" / "there")}
+        assert len(worked) == 2
+        assert server.asked("GET", ".tar") == ["200", "200"]
+        assert server.asked("PUT", ".tar") == ["200"]
+    assert table(tmp_path / "results" / "there") == table(tmp_path / "results" / "here")

@@ -10,17 +10,11 @@ import pytest
 
 from command_rig import records, run
 from seedpod.endpoint.embedded import EmbeddedEndpoint
-from store_rig import BUCKET, KEYS, UNCONFIGURED, s3_server, save_images
+from store_rig import KEYS, UNCONFIGURED, s3_server, save_images, table, through
 
 pytestmark = pytest.mark.processes
 
 SEARCH = ("trials=4", "search_lag=2", "startup_trials=2", "max_epochs_per_trial=2", "search_space=small")
-WHERE = {"times", "run", "backend", "cost"}
-"""What of a record says where a trial ran, and not what it found."""
-
-
-def table(folder: Path) -> list[dict[str, Any]]:
-    return [{key: value for key, value in each.items() if key not in WHERE} for each in records(folder)]
 
 
 def final(folder: Path) -> dict[str, Any]:
@@ -57,13 +51,8 @@ def test_the_same_trials_as_locally_and_one_download_a_worker(tmp_path: Path) ->
         done = run(
             *common,
             "run_name=there",
-            "use_runpod_service=true",
-            f"runpod_service_endpoint={endpoint.url}/{endpoint.endpoint_id}",
-            "runpod_service_fallback_local=false",
-            "concurrent_workers=2",
-            f"data_store=s3://{BUCKET}/p",
-            f"data_store_endpoint={server.url}",
             "final_on=remote",
+            *through(server, endpoint),
             cwd=tmp_path,
             RUNPOD_API_KEY=endpoint.key,
             **KEYS,
