@@ -10,7 +10,16 @@ from seedpod.errors import Cause
 from seedpod.health import COMPONENTS, Health, LayerHealth
 from seedpod.objectives import OBJECTIVES
 from seedpod.training.datasets import prepare
-from seedpod.trial import CLASS_WEIGHTS, MOST_FOLDS, Status, TrialFailure, TrialProgress, TrialResult, TrialSpec
+from seedpod.trial import (
+    CLASS_WEIGHTS,
+    MOST_FOLDS,
+    ParamValue,
+    Status,
+    TrialFailure,
+    TrialProgress,
+    TrialResult,
+    TrialSpec,
+)
 
 SPEC = TrialSpec(
     number=3,
@@ -26,6 +35,29 @@ SPEC = TrialSpec(
     max_parameters=1000,
     max_seconds=60.0,
 )
+TINY: dict[str, ParamValue] = {
+    "conv_blocks": 1,
+    "convs_per_block": 1,
+    "filters_0": 4,
+    "kernel_size": 3,
+    "activation": "relu",
+    "initializer": "he_normal",
+    "normalization": "none",
+    "residual": False,
+    "pooling": "max",
+    "global_pooling": False,
+    "dense_layers": 0,
+    "dropout": 0.2,
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "batch_size": 64,
+    "label_smoothing": 0.0,
+    "augmentation": 0.0,
+    "flip": False,
+}
+"""A network that trains in a moment."""
 PROGRESS = TrialProgress(3, 2, 2, 4, 0.5, {"val_accuracy": 0.5, "loss": None}, 1.5)
 RESULT = TrialResult(
     number=3,

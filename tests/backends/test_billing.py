@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 import samples
+from fake_clock import FakeClock
 from seedpod.backends.fallback import FallbackBackend
 from seedpod.backends.runpod import JobRules, RunPodBackend
 from seedpod.errors import EndpointUnreachable, JobFailed, TrialCancelled
@@ -24,25 +25,12 @@ DONE = JobStatus("j", JobState.COMPLETED, RESULT, "", "w1", 2.0, 9.5)
 LOST = JobStatus("j", JobState.FAILED, None, "job timed out after 1 retries", "w1", 2.0, 30.25)
 
 
-class PollClock:
-    """Time that passes only where it is slept."""
-
-    def __init__(self) -> None:
-        self._now = 1000.0
-
-    def now(self) -> float:
-        return self._now
-
-    def sleep(self, seconds: float) -> None:
-        self._now += seconds
-
-
 class Script:
     """An endpoint that answers to status what it is told to, one answer after the other; each poll takes 1 s."""
 
     def __init__(self, *answers: JobStatus | Exception) -> None:
         self._answers = list(answers)
-        self.clock = PollClock()
+        self.clock = FakeClock()
 
     def run(self, _job: Mapping[str, object], *, execution_timeout: float, ttl: float) -> str:
         assert execution_timeout < ttl

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import samples
+from fake_clock import FakeClock
 from seedpod.board import FinishedTrial, TrialBoard
 from seedpod.config import OptimizationConfig
 from seedpod.dashboard.terminal import Terminal
@@ -95,22 +96,9 @@ def shown(stream: io.StringIO | None = None) -> str:
     return stream.getvalue()
 
 
-class Hand:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self._now = 1000.0
-
-    def now(self) -> float:
-        return self._now
-
-    def sleep(self, seconds: float) -> None:
-        self._now += seconds
-
-
 def test_preparing_is_told_now_and_then() -> None:
     """In a file every ten seconds how far it is, and at once what has no number, such as a hash."""
-    clock, stream = Hand(), io.StringIO()
+    clock, stream = FakeClock(), io.StringIO()
     terminal = Terminal(stream, cores=2, clock=clock)
     for second in range(25):
         terminal.preparing("reading", 1000 * second, 30_000)

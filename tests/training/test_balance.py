@@ -8,38 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samples import TINY, spec
 from seedpod.training.balance import Imbalance, class_weights
 from seedpod.training.datasets import attach, attach_test, prepare
 from seedpod.training.pool import TrainerPool
-from seedpod.trial import ParamValue, TrialProgress, TrialSpec
+from seedpod.trial import TrialProgress, TrialSpec
 
 RARE = (8, 9)
 """Digits that look like others."""
 KEPT = 12
 """Training images that are left of each of them, where the others have some 140."""
-
-PARAMS: dict[str, ParamValue] = {
-    "conv_blocks": 1,
-    "filters_0": 4,
-    "convs_per_block": 1,
-    "kernel_size": 3,
-    "activation": "relu",
-    "initializer": "he_normal",
-    "normalization": "none",
-    "residual": False,
-    "pooling": "max",
-    "global_pooling": False,
-    "dropout": 0.0,
-    "dense_layers": 0,
-    "optimizer": "adam",
-    "learning_rate": 5e-3,
-    "schedule": "constant",
-    "warmup": 0.0,
-    "batch_size": 32,
-    "label_smoothing": 0.0,
-    "augmentation": 0.0,
-    "flip": False,
-}
 
 
 def ignore(_: TrialProgress) -> None:
@@ -99,13 +77,10 @@ def _unequal(digits_cache: Path, folder: Path) -> TrialSpec:
     x = np.asarray(digits.x_train)[kept][..., 0]
     np.savez(folder / "unequal.npz", x_train=x, y_train=y[kept], x_test=held_out.x_test[..., 0], y_test=held_out.y_test)
     info = prepare(str(folder / "unequal.npz"), folder)
-    return TrialSpec(
-        number=0,
+    return spec(
         dataset=info.id,
         fingerprint=info.fingerprint,
-        params=PARAMS,
-        seed=42,
-        split_seed=42,
+        params=TINY | {"dropout": 0.0, "learning_rate": 5e-3, "batch_size": 32},
         objectives=("balanced_accuracy",),
         max_epochs=5,
         min_epochs=5,

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 import pytest
 
-from samples import on_digits
+from samples import TINY, on_digits
 from seedpod.config import OptimizationConfig
 from seedpod.errors import Cause, TrainingError
 from seedpod.hyperparameters import HYPERPARAMETERS, Truth, Word
@@ -30,29 +30,6 @@ from seedpod.trial import ParamValue, TrialProgress, TrialSpec
 pytestmark = pytest.mark.processes
 
 Params = dict[str, ParamValue]
-
-TINY: Params = {
-    "conv_blocks": 1,
-    "convs_per_block": 1,
-    "filters_0": 4,
-    "kernel_size": 3,
-    "activation": "relu",
-    "initializer": "he_normal",
-    "normalization": "none",
-    "residual": False,
-    "pooling": "max",
-    "global_pooling": False,
-    "dense_layers": 0,
-    "dropout": 0.2,
-    "optimizer": "adam",
-    "learning_rate": 1e-3,
-    "schedule": "constant",
-    "warmup": 0.0,
-    "batch_size": 64,
-    "label_smoothing": 0.0,
-    "augmentation": 0.0,
-    "flip": False,
-}
 
 
 def layers(conv: int, dense: int, **rest: ParamValue) -> Params:
