@@ -16,15 +16,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as ``fast`` what is neither slow nor waits for processes, and let that come last.
-
-    A file's tests run one after the other: a long file that begins last is waited for with idle cores.
-    """
+    """Mark as ``fast`` what is neither slow nor waits for processes."""
     for item in items:
         if not any(item.get_closest_marker(other) for other in ("slow", "processes")):
             item.add_marker(pytest.mark.fast)
-    waiting = {item.path for item in items if item.get_closest_marker("processes")}
-    items.sort(key=lambda item: item.path not in waiting)
 
 
 @pytest.fixture(scope="session")
