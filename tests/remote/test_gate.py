@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fake_clock import FakeClock
 from rig import KEY, NEVER_OPEN, Server, at_once, client_at, endpoint, gate_of, submit, wait_until
 
+from fake_clock import FakeClock
 from seedpod.clock import SystemClock
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.errors import (
