@@ -110,8 +110,8 @@ def test_close_ends_every_process_and_may_be_called_twice() -> None:
 
 
 def test_started_again_it_has_its_address_and_nothing_else(tmp_path: Path) -> None:
-    """An endpoint that was closed and is started again answers at its old address, to its old key, and knows no job; what
-    it had seen is in a file.
+    """An endpoint that was closed and is started again answers at its address, to its key, and knows no job; what it
+    had seen is in a file.
     """
     with EmbeddedEndpoint(workers=0, handler=HANDLER, log_dir=tmp_path) as endpoint:
         client = Client(endpoint)

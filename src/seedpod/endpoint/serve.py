@@ -51,10 +51,9 @@ def options(arguments: Sequence[str], scratch: Path) -> Options:
     parser.add_argument("--concurrency", type=int, default=1, help="jobs that one worker may hold (default 1)")
     parser.add_argument("--handler", required=True, help="Python file that starts the handler, or a command line")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one (default)")
-    parser.add_argument("--id", default=f"local{secrets.token_hex(4)}", help="the endpoint's id (default: a random one)")
-    parser.add_argument(
-        "--log-dir", type=Path, default=None, help=f"folder for worker-N.log and {LAST_STATE} (default: a temporary one)"
-    )
+    parser.add_argument("--id", default=f"local{secrets.token_hex(4)}", help="its id (default: a random one)")
+    logs = f"folder for worker-N.log, and {LAST_STATE} at the end (default: a temporary one)"
+    parser.add_argument("--log-dir", type=Path, default=None, help=logs)
     parser.add_argument("--pass-on", action="append", default=[], metavar="NAME", help="variable that workers inherit")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a setting, e.g. take_tick=0")
     given = parser.parse_args(arguments)
