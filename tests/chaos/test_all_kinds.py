@@ -32,7 +32,7 @@ pytestmark = pytest.mark.processes
 
 COORDINATOR = Path(__file__).parent / "coordinator.py"
 WORKERS = 2
-LEFT = {"best.yaml", "config.yaml", "events.jsonl", "jobs.jsonl", "study.journal", "summary.json", "trials"}
+LEFT = {".lock", "best.yaml", "config.yaml", "events.jsonl", "jobs.jsonl", "study.journal", "summary.json", "trials"}
 NOTHING: dict[str, Any] = {"threads": [], "descriptors": {}, "children": []}
 FOLLOWED = {"COMPLETED", "FAILED", "open"}
 """How an attempt ends of whose job the product knows what was billed in all, or that has no job that it knows."""
@@ -102,6 +102,10 @@ class Told:
         (logs / "state.json").unlink()
         self.executions.update(state["executions"])
         self.jobs |= state["jobs"]
+        self.count(state)
+
+    def count(self, state: dict[str, Any]) -> None:
+        """The faults that it has committed; to be asked for before others are set."""
         self.fired.update(dict(enumerate(state["faults_fired"])))
 
 
@@ -214,6 +218,7 @@ def disturbed(folder: Path, cache_dir: Path, size: Size) -> Disturbed:
             )
         assert done.returncode == 0, done.stdout + done.stderr
         (folder / "said.txt").write_text(done.stdout + done.stderr, "utf-8")
+        trouble.told.count(endpoint.state())
         endpoint.set_faults([])
         until(lambda: live(endpoint) == [])  # the twins of lost intents
     trouble.told.hear(logs)
