@@ -32,6 +32,7 @@ pytestmark = pytest.mark.processes
 
 COORDINATOR = Path(__file__).parent / "coordinator.py"
 WORKERS = 2
+SILENCE = 3.0  # seconds after which a worker that does not ping has lost its jobs
 LEFT = {".lock", "best.yaml", "config.yaml", "events.jsonl", "jobs.jsonl", "study.journal", "summary.json", "trials"}
 NOTHING: dict[str, Any] = {"threads": [], "descriptors": {}, "children": []}
 FOLLOWED = {"COMPLETED", "FAILED", "open"}
@@ -153,7 +154,7 @@ class Trouble:
 
     def _freeze_long(self, slot: int) -> None:
         """So long that its jobs are given to others; what it brings when it thaws is stale."""
-        self._freeze(slot, 3.0)
+        self._freeze(slot, 1.5 * SILENCE)
 
     def _freeze_shortly(self, slot: int) -> None:
         self._freeze(slot, 0.5)
@@ -170,7 +171,7 @@ class Trouble:
         time.sleep(0.5)
         self._endpoint.start()
         self._endpoint.set_faults(self._size.faults, seed=self.happened["restart"] + 2)
-        self._endpoint.wait_for_workers()
+        self._endpoint.wait_for_workers(timeout=300)
 
 
 @dataclass
@@ -192,7 +193,7 @@ def disturbed(folder: Path, cache_dir: Path, size: Size) -> Disturbed:
         "SEEDPOD_TRAINER": "stand_in_trainers:make_slow",
         "STAND_IN_SECONDS": "0.2",
     }
-    rules = {"heartbeat_timeout": 2.0, "claim_grace": 0.5, "take_tick": 0.05, "retain_run": 86_400.0}
+    rules = {"heartbeat_timeout": SILENCE, "claim_grace": 0.5, "take_tick": 0.05, "retain_run": 86_400.0}
     with EmbeddedEndpoint(
         workers=WORKERS, concurrency=size.concurrency, environment=ours | workers, settings=rules, log_dir=logs
     ) as endpoint:
