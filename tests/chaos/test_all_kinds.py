@@ -256,7 +256,7 @@ def nothing_is_paid_twice(found: Disturbed) -> None:
     for record in records(found.run):
         seen = [told.jobs[job] for job in jobs[record["uid"]]]
         to_their_ends = {ends[record["uid"], attempt] for attempt in range(1, last[record["uid"]] + 1)} <= FOLLOWED
-        if to_their_ends and all(job["executions"] == 1 for job in seen):
+        if to_their_ends and all(job["executions"] == 1 and job["status"] in FOLLOWED for job in seen):
             followed += 1
             billed = record["run"]["billed_seconds"]
             assert abs(billed - sum(job["seconds"] for job in seen)) <= ROUNDED * len(seen), record["number"]
