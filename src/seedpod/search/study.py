@@ -251,7 +251,13 @@ def optimize(
 def _run(study: SearchStudy, watched: "_Watched", trials: int, threads: int) -> None:
     while True:
         try:
-            study.optimize(watched.run, n_trials=trials, n_jobs=threads, catch=(TrialError,), callbacks=[watched.told])
+            study.optimize(
+                watched.run,
+                n_trials=trials,
+                n_jobs=threads,
+                catch=(TrialError,),
+                callbacks=[watched.told],
+            )
         except _LeftOpen:
             return
         except _Superseded:
@@ -283,7 +289,7 @@ class _Watched:
 
     def ask(self, ask: Callable[[], Trial]) -> Trial:
         """Ask for a trial, when there is a place for it."""
-        if not self._places.take() or self._over():
+        if not self._places.take() or self._stopping() or time.monotonic() > self._until:
             raise _LeftOpen
         trial = None
         try:
@@ -330,11 +336,8 @@ class _Watched:
         """The study knows how the trial ended."""
         with self._untold.locked() as numbers:
             numbers.discard(trial.number)
-        if self._over():
+        if self._stopping():
             study.stop()
-
-    def _over(self) -> bool:
-        return self._stopping() or time.monotonic() > self._until
 
     def untold(self) -> list[int]:
         """Trials that ended and of which the study does not know."""
