@@ -46,7 +46,7 @@ class Watch(Observer):
 
 def descriptors() -> dict[str, str]:
     found = {}
-    for path in Path("/proc/self/fd").iterdir():
+    for path in Path("/dev/fd").iterdir():
         with suppress(OSError):  # the listing's own
             found[path.name] = str(path.readlink())
     return found

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,6 @@ class Told:
     executions: Counter[str] = field(default_factory=Counter)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     fired: Counter[int] = field(default_factory=Counter)  # by the fault's place in FAULTS
-    requests: Counter[str] = field(default_factory=Counter)
 
     def hear(self, logs: Path) -> None:
         """Add what an endpoint that was closed has left."""
@@ -214,7 +214,7 @@ def disturbed(folder: Path, cache_dir: Path, size: Size) -> Disturbed:
                 env=environment(RUNPOD_API_KEY=endpoint.key, **ours),
                 capture_output=True,
                 text=True,
-                timeout=3000,
+                timeout=3300,
                 check=False,
             )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -232,6 +232,8 @@ def each_has_one_result(found: Disturbed, size: Size) -> None:
     ends = Counter(event["trial"] for event in events if event["event"] == "trial_finished")
     assert ends == dict.fromkeys(range(size.trials), 1)
     assert (events[-1]["event"], events[-1]["outcome"]) == ("search_ended", "done")
+    times = [datetime.fromisoformat(event["time"]) for event in events]
+    assert max(times) - min(times) < timedelta(minutes=59), "the clock was set by an hour and more"
 
 
 def nothing_is_paid_twice(found: Disturbed) -> None:
