@@ -301,7 +301,7 @@ def test_each_kind_once(tmp_path: Path, digits_cache: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_a_thousand_trials(tmp_path: Path, digits_cache: Path, request: pytest.FixtureRequest) -> None:
     """The same at random, with ``--chaos N`` (by default 1,000) trials and a fault for one in five at least; the memory
-    of the coordinator grows by less than 5 kB a trial.
+    of the coordinator grows by less than 30 kB a trial (``benchmarks/soak.py`` looks at that for longer).
     """
     size = Size(request.config.getoption("--chaos"), every=40, concurrency=6, faults=FAULTS)
     found = disturbed(tmp_path, digits_cache, size)
@@ -309,4 +309,4 @@ def test_a_thousand_trials(tmp_path: Path, digits_cache: Path, request: pytest.F
     assert found.told.fired.total() >= 0.2 * size.trials
     memory = found.left["memory"]
     begin = size.trials // 5
-    assert memory[-1] - memory[begin] <= 0.005 * (size.trials - begin), memory[::50]
+    assert memory[-1] - memory[begin] <= 0.03 * (size.trials - begin), memory[::50]
