@@ -12,7 +12,9 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, str(ROOT / "optimizer.py")]
+OPTIMIZER = str(ROOT / "optimizer.py")
+WITHOUT_KERAS = str(ROOT / "tests" / "stand_in_optimizer.py")
+"""The same in all but what trains: for what holds of any training, at a fraction of the time."""
 TINY = (
     *("fix.conv_blocks=1", "fix.convs_per_block=1", "fix.dense_layers=0", "fix.augmentation=0", "fix.batch_size=256"),
 )
@@ -28,9 +30,9 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **SEARCH_ALONE, **more}
 
 
-def run(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path, program: str = OPTIMIZER, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments],
+        [sys.executable, program, *arguments],
         cwd=cwd,
         env=environment(**more),
         capture_output=True,
@@ -40,9 +42,9 @@ def run(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[
     )
 
 
-def start(*arguments: str, cwd: Path, **more: str) -> subprocess.Popen[str]:
+def start(*arguments: str, cwd: Path, program: str = OPTIMIZER, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *arguments],
+        [sys.executable, program, *arguments],
         cwd=cwd,
         env=environment(**more),
         stdout=subprocess.PIPE,

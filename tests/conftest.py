@@ -24,9 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder in which digits is prepared; read it, do not change it."""
-    cache_dir = tmp_path_factory.mktemp("digits_cache")
+def digits_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A cache folder in which digits is prepared; read it, do not change it. The test processes share it."""
+    own = tmp_path_factory.getbasetemp()
+    cache_dir = (own if worker_id == "master" else own.parent) / "digits_cache"
     prepare("digits", cache_dir)
     return cache_dir
 

@@ -21,8 +21,11 @@ def make(cache_dir: Path, schedulers: int) -> "StandInTrainer":
 
 
 def make_slow(cache_dir: Path, schedulers: int) -> "StandInTrainer":
-    """Trials that take 0.3 to 1 s, or so many times that; each always the same."""
-    return StandInTrainer(cache_dir, schedulers, longest=float(os.environ.get("STAND_IN_SECONDS", "1")))
+    """Trials that take 0.3 to 1 s, or so many times that; each always the same. STAND_IN_TOO_LARGE of them, the first
+    ones, are refused.
+    """
+    longest, too_large = os.environ.get("STAND_IN_SECONDS", "1"), os.environ.get("STAND_IN_TOO_LARGE", "0")
+    return StandInTrainer(cache_dir, schedulers, longest=float(longest), too_large=int(too_large))
 
 
 def broken(_cache_dir: Path, _schedulers: int) -> "StandInTrainer":
@@ -30,15 +33,23 @@ def broken(_cache_dir: Path, _schedulers: int) -> "StandInTrainer":
     raise OSError(message)
 
 
+PARAMETERS = 90
+"""Of what it has instead of a network."""
+
+
 class StandInTrainer:
     """Trains nothing; its value is a pure function of the spec's seed and parameters."""
 
-    def __init__(self, cache_dir: Path, schedulers: int, longest: float = 0.0) -> None:
+    def __init__(self, cache_dir: Path, schedulers: int, longest: float = 0.0, too_large: int = 0) -> None:
         self._longest = longest
+        self._too_large = too_large
         self._cache_dir = cache_dir
         self._schedulers = schedulers
 
     def train(self, spec: TrialSpec, report: Report, check: Callable[[], None]) -> TrialResult:
+        if spec.number < self._too_large or spec.max_parameters < PARAMETERS:
+            message = "more parameters than are wanted"
+            raise TrainingError(message, cause=Cause.TOO_LARGE)
         do = str(spec.params.get("do", "train"))
         epochs = int(spec.params.get("epochs", spec.max_epochs))
         slow = self._longest * (0.3 + 0.7 * value_of(spec)) / epochs
@@ -50,14 +61,19 @@ class StandInTrainer:
             self._pass_time(last_pause if epoch == epochs else pause, check)
             value = value_of(spec) * (epoch / epochs)
             loss = math.nan if do == "nan" else math.inf if do == "infinity" else 1 - value
-            history.append({"val_accuracy": value, "val_loss": loss})
+            history.append({"loss": 1 - value, "val_accuracy": value, "val_loss": loss})
             told = known(spec, value)[0] if spec.goals[0].each_epoch else None
             curve.append(told)
             report(TrialProgress(spec.number, epoch, epoch, epochs, told, history[-1], pause * epoch, tuple(curve)))
             if do == "hopeless":
                 failure = TrialFailure(Cause.HOPELESS, "it will not get better")
                 return TrialResult(
-                    spec.number, Status.PRUNED, epochs=epoch, history=tuple(history), parameters=100, error=failure
+                    spec.number,
+                    Status.PRUNED,
+                    epochs=epoch,
+                    history=tuple(history),
+                    parameters=PARAMETERS,
+                    error=failure,
                 )
             if epoch == max(1, epochs // 2):
                 getattr(self, f"_{do}", self._train)()
@@ -71,7 +87,7 @@ class StandInTrainer:
             epochs=epochs,
             metrics=history[-1],
             history=tuple(history),
-            parameters=100,
+            parameters=PARAMETERS,
             environment={"pid": os.getpid(), "device": os.environ.get("CUDA_VISIBLE_DEVICES", "")},
             seconds=pause * epochs,
         )
@@ -91,7 +107,7 @@ class StandInTrainer:
             "class_names": ["a", "b"],
             "train_images": 2,
             "history": [{"loss": 1 / epoch} for epoch in range(1, task.epochs + 1)],
-            "parameters": 100,
+            "parameters": PARAMETERS,
             "model": {"bytes": len(model), "sha256": hashlib.sha256(model).hexdigest()},
             "environment": {},
             "seconds": 0.1,

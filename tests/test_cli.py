@@ -16,19 +16,28 @@ import psutil
 import pytest
 import yaml
 
-from command_rig import QUICK, ROOT, TINY, eventually, records, run, start, trainers
+from command_rig import QUICK, ROOT, TINY, WITHOUT_KERAS, eventually, records, run, start, trainers
 from seedpod.config import load
 
 pytestmark = pytest.mark.processes
 
-LONG = ("max_epochs_per_trial=40", "min_epochs_per_trial=40")
+LONG = {"program": WITHOUT_KERAS, "STAND_IN_SECONDS": "3"}
+"""Trials of 1 to 3 s."""
 
 
 @pytest.fixture(scope="module", name="searched")
 def finished_search(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("searched")
-    done = run("trials=3", "run_name=one", f"cache_dir={digits_cache}", *QUICK, cwd=folder)
+    done = run("trials=3", "run_name=one", f"cache_dir={digits_cache}", *TINY, *QUICK, cwd=folder)
     return folder / "results" / "one", done
+
+
+@pytest.fixture(scope="module", name="stood_in")
+def finished_search_without_keras(tmp_path_factory: pytest.TempPathFactory, digits_cache: Path) -> Path:
+    folder = tmp_path_factory.mktemp("stood_in")
+    done = run("trials=3", "run_name=one", f"cache_dir={digits_cache}", *QUICK, cwd=folder, program=WITHOUT_KERAS)
+    assert done.returncode == 0, done.stderr
+    return folder / "results" / "one"
 
 
 def test_search_leaves_whole_results(searched: tuple[Path, Any]) -> None:
@@ -70,18 +79,17 @@ def test_output_names_every_trial_and_the_outcome(searched: tuple[Path, Any]) ->
 
 
 @pytest.mark.parametrize("word", ["resume=one", "run_name=one"])
-def test_finished_run_goes_on_to_more_trials(searched: tuple[Path, Any], digits_cache: Path, word: str) -> None:
+def test_finished_run_goes_on_to_more_trials(stood_in: Path, digits_cache: Path, word: str) -> None:
     """``resume=`` and the same ``run_name`` go on to ``trials`` in all; what is there stays as it is."""
-    folder, _ = searched
-    copy = folder.parents[1] / word.replace("=", "-")
-    shutil.copytree(folder.parent, copy / "results")
+    copy = stood_in.parents[1] / word.replace("=", "-")
+    shutil.copytree(stood_in.parent, copy / "results")
     settings = () if word.startswith("resume") else (f"cache_dir={digits_cache}", *QUICK)
-    done = run(word, "trials=4", *settings, cwd=copy)
+    done = run(word, "trials=4", *settings, cwd=copy, program=WITHOUT_KERAS)
     assert done.returncode == 0, done.stderr
     assert [r["number"] for r in records(copy / "results" / "one")] == [0, 1, 2, 3]
     for n in range(3):
         name = f"trials/{n:04d}.json"
-        assert (copy / "results" / "one" / name).read_bytes() == (folder / name).read_bytes()
+        assert (copy / "results" / "one" / name).read_bytes() == (stood_in / name).read_bytes()
 
 
 def test_run_does_not_go_on_under_another_seed(searched: tuple[Path, Any]) -> None:
@@ -101,6 +109,7 @@ def test_same_seed_same_records(searched: tuple[Path, Any], digits_cache: Path) 
         "trials=3",
         "run_name=two",
         f"cache_dir={digits_cache}",
+        *TINY,
         *QUICK,
         cwd=folder.parents[1],
     )
@@ -117,6 +126,7 @@ def test_two_workers_give_the_same_records(searched: tuple[Path, Any], digits_ca
         "run_name=side",
         "local_workers=2",
         f"cache_dir={digits_cache}",
+        *TINY,
         *QUICK,
         cwd=folder.parents[1],
     )
@@ -174,10 +184,18 @@ def test_no_success_is_exit_code_1(tmp_path: Path, digits_cache: Path) -> None:
         f"cache_dir={digits_cache}",
         *QUICK,
         cwd=tmp_path,
+        program=WITHOUT_KERAS,
     )
     assert done.returncode == 1
     assert "No trial succeeded." in done.stdout
     assert "too_large: 3" in done.stdout
+
+
+def in_the_middle(folder: Path, number: int) -> bool:
+    """Whether the trial has reported an epoch."""
+    events = folder / "events.jsonl"
+    facts = map(json.loads, events.read_text("utf-8").split("\n")[:-1]) if events.exists() else ()
+    return any(fact["event"] == "trial_progress" and fact["trial"] == number for fact in facts)
 
 
 def test_killed_trainer_fails_its_trial_alone(tmp_path: Path, digits_cache: Path) -> None:
@@ -185,20 +203,16 @@ def test_killed_trainer_fails_its_trial_alone(tmp_path: Path, digits_cache: Path
     with start(
         "trials=3",
         "run_name=r",
-        *LONG,
         "sampler=random",
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
+        **LONG,
     ) as search:
-        assert search.stdout is not None
-        for line in search.stdout:
-            if line.lstrip().startswith("#0"):
-                break
-        time.sleep(1.0)  # into the next trial
+        assert eventually(lambda: in_the_middle(tmp_path / "results" / "r", 1))
         for process in trainers(search.pid):
             process.kill()
-        search.stdout.read()
-        assert search.wait(timeout=60) == 0
+        search.communicate()
+    assert search.returncode == 0
     failed = [r for r in records(tmp_path / "results" / "r") if r["status"] == "failed"]
     assert len(records(tmp_path / "results" / "r")) == 3
     assert len(failed) == 1
@@ -214,9 +228,9 @@ def test_interrupt_saves_and_leaves_nothing(
     with start(
         "trials=50",
         "run_name=r",
-        *LONG,
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
+        **LONG,
     ) as search:
         assert search.stdout is not None
         for line in search.stdout:
@@ -248,12 +262,11 @@ def test_no_trainer_outlives_the_search(tmp_path: Path, digits_cache: Path, sign
     with start(
         "trials=50",
         "run_name=r",
-        *LONG,
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
+        **LONG,
     ) as search:
-        events = tmp_path / "results" / "r" / "events.jsonl"
-        assert eventually(lambda: events.exists() and '"trial_progress"' in events.read_text("utf-8"))
+        assert eventually(lambda: in_the_middle(tmp_path / "results" / "r", 0))
         children = trainers(search.pid)
         for number in signals:
             search.send_signal(number)
@@ -278,6 +291,7 @@ def test_narrow_terminals_do_not_crash(tmp_path: Path, digits_cache: Path, more:
         "max_parameters=1",
         f"cache_dir={digits_cache}",
         cwd=tmp_path,
+        program=WITHOUT_KERAS,
         **more,
     )
     assert done.returncode == 1
@@ -339,7 +353,8 @@ def test_sixty_trials_do_not_grow_the_parent(tmp_path: Path, digits_cache: Path)
 
 def test_search_for_the_lowest_loss(tmp_path: Path, digits_cache: Path) -> None:
     """``optimize_for=val_loss`` ends with the trial of the lowest loss as the best, and says which way is better."""
-    done = run("trials=3", "run_name=r", "optimize_for=val_loss", f"cache_dir={digits_cache}", *QUICK, cwd=tmp_path)
+    words = ("trials=3", "run_name=r", "optimize_for=val_loss", f"cache_dir={digits_cache}", *QUICK)
+    done = run(*words, cwd=tmp_path, program=WITHOUT_KERAS)
     assert done.returncode == 0, done.stderr
     best = min(records(tmp_path / "results" / "r"), key=lambda r: r["value"])
     assert best["value"] == min(row["val_loss"] for row in best["history"])
@@ -352,11 +367,12 @@ def test_search_for_a_front_goes_on(tmp_path: Path, digits_cache: Path) -> None:
     of all its trials.
     """
     objectives = "optimize_for=val_accuracy,model_size"
-    first = run("trials=2", "run_name=r", objectives, f"cache_dir={digits_cache}", *TINY, *QUICK, cwd=tmp_path)
+    words = ("trials=2", "run_name=r", objectives, f"cache_dir={digits_cache}", *QUICK)
+    first = run(*words, cwd=tmp_path, program=WITHOUT_KERAS)
     assert first.returncode == 0, first.stderr
     assert "Pareto front of validation accuracy and model size" in first.stdout
     folder = tmp_path / "results" / "r"
-    again = run("resume=r", "trials=4", cwd=tmp_path)
+    again = run("resume=r", "trials=4", cwd=tmp_path, program=WITHOUT_KERAS)
     assert again.returncode == 0, again.stderr
     values = {r["number"]: (r["values"]["val_accuracy"], -r["values"]["model_size"]) for r in records(folder)}
     assert len(values) == 4

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from command_rig import QUICK, eventually, records, run, start
+from command_rig import QUICK, WITHOUT_KERAS, eventually, records, run, start
 from endpoint_client import Client
 from runpod_rig import live, serving, working
 from seedpod.endpoint.control import Control
@@ -212,6 +212,7 @@ def test_an_unreachable_host_is_a_local_search(tmp_path: Path, digits_cache: Pat
         f"cache_dir={digits_cache}",
         *QUICK,
         cwd=tmp_path,
+        program=WITHOUT_KERAS,
         RUNPOD_API_KEY=KEY,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -279,10 +280,10 @@ def test_a_key_as_the_endpoint_is_not_saved(tmp_path: Path, variable: str) -> No
 def test_a_local_search_says_that_it_ignores_remote_settings(tmp_path: Path, digits_cache: Path) -> None:
     """``concurrent_workers`` without the service is one line that names what to use instead."""
     arguments = ["trials=1", "max_parameters=1", f"cache_dir={digits_cache}"]
-    done = run(*arguments, "concurrent_workers=4", cwd=tmp_path)
+    done = run(*arguments, "concurrent_workers=4", cwd=tmp_path, program=WITHOUT_KERAS)
     (line,) = [line for line in done.stdout.splitlines() if "concurrent_workers" in line]
     assert "local_workers=N" in line
-    assert "concurrent" not in run(*arguments, cwd=tmp_path).stdout
+    assert "concurrent" not in run(*arguments, cwd=tmp_path, program=WITHOUT_KERAS).stdout
 
 
 @pytest.mark.parametrize(("keys", "said"), [({"RUNPOD_API_KEY": KEY}, "RUNPOD_API_KEY"), ({}, "set RUNPOD_API_KEY")])

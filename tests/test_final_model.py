@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_rig import ROOT, eventually, records, run, start
+from command_rig import ROOT, WITHOUT_KERAS, eventually, records, run, start
 from seedpod.training.datasets import prepare, split
 from seedpod.training.pictures import Form, to_image
 
@@ -235,7 +235,7 @@ def test_run_without_model_says_how_to_make_one(again: Path) -> None:
 def test_interrupted_training_is_told_and_repeatable(tmp_path: Path, digits_cache: Path) -> None:
     """Ctrl-C while the final model trains: the search is saved, nothing half-written is left, and it is said how to."""
     words = ("trials=1", "max_epochs_per_trial=6", "min_epochs_per_trial=6", "run_name=r", "final_model=retrain")
-    with start(*words, f"cache_dir={digits_cache}", cwd=tmp_path) as search:
+    with start(*words, f"cache_dir={digits_cache}", cwd=tmp_path, program=WITHOUT_KERAS) as search:
         assert search.stdout is not None
         for line in search.stdout:
             if line.startswith("Final model"):

@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_rig import TINY, records, run
+from command_rig import TINY, records
+from seedpod.config import load
+from seedpod.optimizer import ModelOptimizer
 from seedpod.training.datasets import attach, attach_test, prepare
+from seedpod.training.pool import TrainerPool
+from thread_backend import ThreadBackend
 
 pytestmark = pytest.mark.processes
 
@@ -37,6 +41,12 @@ def told(folder: Path) -> list[Any]:
     return [{key: value for key, value in record.items() if key not in named} for record in records(folder)]
 
 
+def search(pool: TrainerPool, *words: str) -> None:
+    """A real search by these words of a command line, whose trials run in the pool."""
+    make = lambda **_: ThreadBackend(lambda spec, report, _check: pool.run(spec, report))  # noqa: E731
+    ModelOptimizer(load(words, {}).config, make_backend=make).run()
+
+
 def test_permuted_test_labels_change_nothing(tmp_path: Path, digits_cache: Path) -> None:
     """A search over the same images with permuted test labels has the same hyperparameters, histories, values,
     prunings and best trial, bit for bit.
@@ -45,19 +55,20 @@ def test_permuted_test_labels_change_nothing(tmp_path: Path, digits_cache: Path)
     save(tmp_path / "as_they_are.npz", digits_cache, None)
     save(tmp_path / "permuted.npz", digits_cache, order)
     found = {}
-    for name in ("as_they_are", "permuted"):
-        done = run(f"dataset={name}.npz", f"run_name={name}", f"cache_dir={tmp_path / 'cache'}", *SEARCH, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        folder = tmp_path / "results" / name
-        found[name] = (told(folder), json.loads((folder / "summary.json").read_text("utf-8")))
+    with TrainerPool(1, tmp_path / "cache", standby=0) as pool:
+        for name in ("as_they_are", "permuted"):
+            file, cache, results = tmp_path / f"{name}.npz", tmp_path / "cache", tmp_path / "results"
+            search(pool, f"dataset={file}", f"run_name={name}", f"cache_dir={cache}", f"results_dir={results}", *SEARCH)
+            summary = json.loads((results / name / "summary.json").read_text("utf-8"))
+            found[name] = (told(results / name), summary)
     assert (
         records(tmp_path / "results" / "permuted")[0]["fingerprint"]
         != records(tmp_path / "results" / "as_they_are")[0]["fingerprint"]
     )
-    (trials, summary), (others, other) = found["as_they_are"], found["permuted"]
+    (trials, one), (others, other) = found["as_they_are"], found["permuted"]
     assert trials == others
     for key in ("best", "importances", "trials"):
-        assert summary[key] == other[key]
+        assert one[key] == other[key]
 
 
 def _digits(cache_dir: Path) -> tuple[str, str]:

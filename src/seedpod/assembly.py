@@ -21,6 +21,7 @@ from seedpod.remote.gate import Gate
 from seedpod.remote.secret import Secret
 from seedpod.remote.store import DataStore
 from seedpod.training.datasets import NAMES
+from seedpod.training.pool import KERAS_TRAINER
 from seedpod.trial import TrialBackend
 
 Say = Callable[[str], None]
@@ -37,7 +38,14 @@ NO_KEY = (
 
 
 def make_backend(
-    config: OptimizationConfig, key: Secret | None, say: Say, *, workers: int, cache_dir: Path, jobs: Path
+    config: OptimizationConfig,
+    key: Secret | None,
+    say: Say,
+    *,
+    workers: int,
+    cache_dir: Path,
+    jobs: Path,
+    trainer: str = KERAS_TRAINER,
 ) -> TrialBackend:
     """The backend that the settings ask for, or the local one where the endpoint cannot be used and they allow it.
 
@@ -48,6 +56,7 @@ def make_backend(
         workers: Trials at once on this machine.
         cache_dir: Where the prepared data sets are.
         jobs: The run's ledger of remote jobs.
+        trainer: ``module:factory`` of what the trainer processes of this machine run.
 
     Raises:
         ConfigError: The endpoint's address or its extra.
@@ -56,7 +65,7 @@ def make_backend(
     """
 
     def local() -> TrialBackend:
-        return LocalBackend(workers, cache_dir, memory_mb=config.memory_limit_mb)
+        return LocalBackend(workers, cache_dir, trainer=trainer, memory_mb=config.memory_limit_mb)
 
     if not config.use_runpod_service:
         return local()

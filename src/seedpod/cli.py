@@ -36,13 +36,18 @@ _STOP_PATIENCE = 4.0  # seconds; whoever stops a search waits for no endpoint th
 _HELP_WORDS = {"help", "--help", "-h"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; see ``python optimizer.py help``."""
+def main(arguments: Sequence[str] | None = None, *, trainer: str | None = None) -> int:
+    """Run one command and return its exit code; see ``python optimizer.py help``.
+
+    Args:
+        arguments: The words of the command line; those of this process by default.
+        trainer: ``module:factory`` of what runs a search's trials on this machine; Keras by default.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
     try:
-        return _command(words)
+        return _command(words, trainer)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return BAD_CONFIG
@@ -59,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _command(words: list[str]) -> int:
+def _command(words: list[str], trainer: str | None) -> int:
     if words and words[0] in _HELP_WORDS:
         if words[1:]:
             raise ConfigError("help takes no further words.")
@@ -85,7 +90,7 @@ def _command(words: list[str]) -> int:
         from seedpod.commands import doctor
 
         return DONE if doctor(loaded.config, key, _show) else BAD_ENDPOINT
-    return _search(loaded, key)
+    return _search(loaded, key, trainer)
 
 
 def _warn(line: str) -> None:
@@ -96,11 +101,12 @@ def _show(line: str) -> None:
     print(line, flush=True)
 
 
-def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
+def _search(loaded: LoadedConfig, key: "Secret | None", trainer: str | None) -> int:
     from seedpod.assembly import final_elsewhere, make_backend
     from seedpod.dashboard.terminal import Terminal
     from seedpod.dashboard.together import Together, View
     from seedpod.optimizer import Finisher, ModelOptimizer
+    from seedpod.training.pool import KERAS_TRAINER
     from seedpod.training.runtime import usable_cores
 
     config = loaded.config
@@ -116,7 +122,7 @@ def _search(loaded: LoadedConfig, key: "Secret | None") -> int:
         config,
         observer=watch,
         progress_callback=watch.updated,
-        make_backend=partial(make_backend, config, key, terminal.say),
+        make_backend=partial(make_backend, config, key, terminal.say, trainer=trainer or KERAS_TRAINER),
     )
     cache_dir = Path(config.cache_dir).expanduser()
     elsewhere = final_elsewhere(config, key, terminal.say, cache_dir)

@@ -1,4 +1,4 @@
-"""``python optimizer.py … 2>log | cat``: real searches whose output is read by something else than eyes."""
+"""``python optimizer.py … 2>log | cat``: searches whose output is read by something else than eyes."""
 
 import os
 import subprocess
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from command_rig import WITHOUT_KERAS
+
 slow = partial(pytest.param, marks=pytest.mark.slow)
 SEARCH = "trials=2 local_workers=2 max_epochs_per_trial=1 activation=relu run_name=r"
 
@@ -31,10 +32,12 @@ SEARCH = "trials=2 local_workers=2 max_epochs_per_trial=1 activation=relu run_na
 def test_a_pipe_gets_plain_lines(
     tmp_path: Path, digits_cache: Path, environment: Mapping[str, str], words: str
 ) -> None:
-    """Whatever the environment says, neither output nor log has an escape sequence or a carriage return."""
+    """Whatever the environment says, neither output nor log has an escape sequence or a carriage return, from the first
+    trial to the final model, which is trained for real.
+    """
     taken_away = {"NO_COLOR", "FORCE_COLOR", "COLORTERM", "TERM", "CI"}
     clean = {name: value for name, value in os.environ.items() if name not in taken_away}
-    command = f"{sys.executable} {ROOT / 'optimizer.py'} {SEARCH} cache_dir={digits_cache} {words} 2>log | cat"
+    command = f"{sys.executable} {WITHOUT_KERAS} {SEARCH} cache_dir={digits_cache} {words} 2>log | cat"
     done = subprocess.run(
         ["/bin/sh", "-c", command], cwd=tmp_path, env={**clean, **environment}, capture_output=True, check=True
     )

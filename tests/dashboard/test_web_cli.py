@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from command_rig import QUICK, eventually, run, start
+from command_rig import QUICK, WITHOUT_KERAS, eventually, run, start
 from seedpod.dashboard.web.address import KEPT, bind
 from web_rig import get, watching
 
@@ -42,9 +42,10 @@ def test_port_without_page_is_said_to_be_unused(tmp_path: Path) -> None:
     assert not ADDRESS.search(done.stdout)
 
 
-def test_page_and_metrics_of_a_real_search(tmp_path: Path, digits_cache: Path) -> None:
+def test_page_and_metrics_of_a_search(tmp_path: Path, digits_cache: Path) -> None:
     """Beside the lines of a pipe there are page and metrics; Ctrl-C is told to who watches, and ends in time."""
-    process = start(*("dashboard=web", "run_name=r", "trials=50", f"cache_dir={digits_cache}", *QUICK), cwd=tmp_path)
+    words = ("dashboard=web", "run_name=r", "trials=50", f"cache_dir={digits_cache}", *QUICK)
+    process = start(*words, cwd=tmp_path, program=WITHOUT_KERAS, STAND_IN_SECONDS="2")
     assert process.stdout is not None
     with process, process.stdout as lines:
         url = next(found.group() for line in lines if (found := ADDRESS.search(line)))

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,30 +190,37 @@ def test_charts_as_files(searched: tuple[RunFolder, OptimizationConfig], tmp_pat
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in (tmp_path / "r" / "charts").iterdir())
 
 
-@needs_chromium
-@pytest.mark.processes
-@pytest.mark.parametrize(("width", "height"), [(1400, 900), (375, 740)])
-def test_browser_without_a_network(page: Path, tmp_path: Path, width: int, height: int) -> None:
-    """On a wide screen and a phone, light and dark: every chart is drawn, nothing is fetched, nothing complains, and no
-    page is wider than its screen.
-    """
-    with Browser(tmp_path / "profile") as browser:
+@pytest.fixture(scope="module", name="browser")
+def browser_without_a_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
         browser.call(
             "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0
         )
-        browser.size(width, height, phone=width < 500)
-        browser.open(page.as_uri())
-        browser.until("document.readyState === 'complete' && typeof Plotly === 'object'")
-        charts = browser.run("[...document.querySelectorAll('.chart')].map((chart) => chart.dataset.figure)")
-        assert charts == ["history", "curves", "best_curve", "importances", "slices", "parallel", "timeline"]
-        for scheme in ("light", "dark"):
-            browser.scheme(scheme)
-            for i in range(len(charts)):
-                browser.run(f"document.querySelectorAll('.chart')[{i}].scrollIntoView()")
-                browser.until(f"document.querySelectorAll('.chart')[{i}].dataset.drawn")
-            assert browser.run("document.documentElement.scrollWidth") <= width
-        assert browser.errors == []
-        assert [url for url in browser.requested if not url.startswith(("file:", "data:", "blob:"))] == []
+        yield browser
+
+
+@needs_chromium
+@pytest.mark.processes
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (375, 740)])
+def test_browser_without_a_network(page: Path, browser: Browser, width: int, height: int) -> None:
+    """On a wide screen and a phone, light and dark: every chart is drawn, nothing is fetched, nothing complains, and no
+    page is wider than its screen.
+    """
+    browser.requested.clear()
+    browser.size(width, height, phone=width < 500)
+    browser.open(page.as_uri())
+    browser.until(f"document.readyState === 'complete' && typeof Plotly === 'object' && location == '{page.as_uri()}'")
+    charts = browser.run("[...document.querySelectorAll('.chart')].map((chart) => chart.dataset.figure)")
+    assert charts == ["history", "curves", "best_curve", "importances", "slices", "parallel", "timeline"]
+    for scheme in ("light", "dark"):
+        browser.scheme(scheme)
+        for i in range(len(charts)):
+            browser.run(f"document.querySelectorAll('.chart')[{i}].scrollIntoView()")
+            browser.until(f"document.querySelectorAll('.chart')[{i}].dataset.drawn")
+        assert browser.run("document.documentElement.scrollWidth") <= width
+    assert browser.errors == []
+    assert page.as_uri() in browser.requested
+    assert [url for url in browser.requested if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
 def trial(number: int, start: float, end: float, worker: str = "") -> FinishedTrial:

@@ -22,7 +22,7 @@ from seedpod.search.sampler import make_sampler
 from seedpod.search.space import Images, SearchSpace
 from seedpod.search.space_file import read_definition
 from seedpod.training.child import PoolLimits
-from seedpod.training.network import read_network
+from seedpod.training.network import read_course, read_network
 from seedpod.training.pool import TrainerPool
 from seedpod.training.runtime import configure_environment
 from seedpod.trial import ParamValue, TrialProgress, TrialSpec
@@ -67,17 +67,28 @@ def base_spec(digits_cache: Path) -> TrialSpec:
 
 @pytest.fixture(name="pool", scope="module")
 def one_warm_process(digits_cache: Path) -> Iterator[TrainerPool]:
-    with TrainerPool(1, digits_cache, limits=PoolLimits(trials=1000)) as pool:
+    with TrainerPool(1, digits_cache, limits=PoolLimits(trials=1000), standby=0) as pool:
         yield pool
 
 
-@pytest.fixture(name="facts", scope="module")
-def facts_of_models() -> Any:
-    """What Keras says of some models, asked in a process of its own."""
+def random_configurations() -> list[tuple[Params, tuple[int, int, int]]]:
+    """Of the wide space, for several images' shapes."""
+    space = read_definition(OptimizationConfig(search_space="wide"))
+    cases = []
+    for seed, shape in enumerate([(8, 8, 1), (28, 28, 1), (5, 40, 1), (33, 17, 3), (2, 2, 1), (64, 48, 3)] * 2):
+        study = optuna.create_study(sampler=make_sampler("random", seed, 1, None))
+        cases.append((SearchSpace(space, Images(shape, 999, (1, 1), mirrored=True)).suggest(study.ask()), shape))
+    return cases
+
+
+@pytest.fixture(name="said", scope="module")
+def said_by_keras() -> Any:
+    """What Keras says of one network and of random ones, asked in a process of its own."""
     program = f"""
         import json
         from seedpod.training import runtime
         runtime.configure_backend()
+        import keras
         import numpy as np
         from seedpod.training.model_builder import build_model, compile_model
         from seedpod.training.network import read_course, read_network
@@ -96,7 +107,7 @@ def facts_of_models() -> Any:
         model = build(1)
         images = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1)).astype("uint8")
         scaled = build_model(network, (8, 8, 1), 10, 1.0, 1)
-        print(json.dumps({{
+        facts = {{
             "same": weights(1) == weights(1),
             "other": weights(1) != weights(2),
             "trainable": sum(int(np.prod(w.shape)) for w in model.trainable_weights),
@@ -109,7 +120,23 @@ def facts_of_models() -> Any:
             "rising": rates(schedule="constant", warmup=0.2, learning_rate=0.5),
             "cosine": rates(schedule="cosine", learning_rate=0.5),
             "one_cycle": rates(schedule="one_cycle", learning_rate=0.5),
-        }}))
+        }}
+
+        counted = []
+        for i, (params, shape) in enumerate({random_configurations()!r}):
+            network, course = read_network(params, shape), read_course(params)
+            model = build_model(network, shape, 7, 255.0, 1)
+            built = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+            loss = 0.0
+            if i < 6:  # a step of each image's size
+                compile_model(model, course, 1, 1, "cpu")
+                model.run_eagerly = True  # the same step without a graph, which costs seconds for each of these
+                images = np.random.default_rng(i).integers(0, 256, (4, *shape)).astype("uint8")
+                loss = float(model.train_on_batch(images, np.eye(7, dtype="float32")[[0, 1, 2, 3]])[0])
+            held = sum(int(np.prod(weight.shape)) for weight in model.weights)
+            counted.append([built, network.parameters(shape, 7), loss, held, network.weights(shape, 7)])
+            keras.backend.clear_session()
+        print(json.dumps([facts, counted]))
     """
     environment = configure_environment(dict(os.environ))
     done = subprocess.run(
@@ -117,6 +144,18 @@ def facts_of_models() -> Any:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(name="facts", scope="module")
+def facts_of_one_network(said: Any) -> Any:
+    """What Keras says of one network."""
+    return said[0]
+
+
+@pytest.fixture(name="counted", scope="module")
+def counted_by_keras(said: Any) -> Any:
+    """Of random configurations: what Keras says that their models have, and we."""
+    return said[1]
 
 
 def ignore(_: TrialProgress) -> None:
@@ -149,46 +188,6 @@ def test_networks_hold_every_choice() -> None:
 def test_parameters_of_one_network(pool: TrainerPool, base: TrialSpec) -> None:
     """Four 3x3 filters with bias, then ten classes over 4x4x4 values: 40 + 650 parameters."""
     assert pool.run(base, ignore).parameters == 690
-
-
-@pytest.fixture(name="counted", scope="module")
-def counted_by_keras() -> Any:
-    """Random configurations of the wide space for several images: what Keras says that their models have, and we."""
-    space = read_definition(OptimizationConfig(search_space="wide"))
-    cases = []
-    for seed, shape in enumerate([(8, 8, 1), (28, 28, 1), (5, 40, 1), (33, 17, 3), (2, 2, 1), (64, 48, 3)] * 2):
-        study = optuna.create_study(sampler=make_sampler("random", seed, 1, None))
-        cases.append((SearchSpace(space, Images(shape, 999, (1, 1), mirrored=True)).suggest(study.ask()), shape))
-    program = f"""
-        import json
-        from seedpod.training import runtime
-        runtime.configure_backend()
-        import keras
-        import numpy as np
-        from seedpod.training.model_builder import build_model, compile_model
-        from seedpod.training.network import read_course, read_network
-
-        found = []
-        for i, (params, shape) in enumerate({cases!r}):
-            network, course = read_network(params, shape), read_course(params)
-            model = build_model(network, shape, 7, 255.0, 1)
-            built = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
-            loss = 0.0
-            if i < 6:  # a step of each image's size
-                compile_model(model, course, 1, 1, "cpu")
-                images = np.random.default_rng(i).integers(0, 256, (4, *shape)).astype("uint8")
-                loss = float(model.train_on_batch(images, np.eye(7, dtype="float32")[[0, 1, 2, 3]])[0])
-            held = sum(int(np.prod(weight.shape)) for weight in model.weights)
-            found.append([built, network.parameters(shape, 7), loss, held, network.weights(shape, 7)])
-            keras.backend.clear_session()
-        print(json.dumps(found))
-    """
-    environment = configure_environment(dict(os.environ))
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_parameters_are_counted_as_keras_counts_them(counted: list[list[float]]) -> None:
@@ -267,12 +266,32 @@ def test_too_many_poolings(pool: TrainerPool, base: TrialSpec) -> None:
     assert "conv_blocks = 4" in refusal(pool, replace(base, params=layers(4, 0)))
 
 
+def test_a_trial_lacks_a_parameter(pool: TrainerPool, base: TrialSpec) -> None:
+    """A trial that cannot be is refused by its trainer as by those who only read it."""
+    params = layers(1, 1)
+    del params["batch_size"]
+    assert refusal(pool, replace(base, params=params)) == misreading(params)
+
+
+def misreading(params: Params) -> str:
+    """What is said of hyperparameters that cannot be."""
+
+    def read() -> None:
+        read_course(params)
+        read_network(params, (8, 8, 1))
+
+    with pytest.raises(TrainingError) as caught:
+        read()
+    assert caught.value.cause is Cause.IMPOSSIBLE
+    return caught.value.message
+
+
 @pytest.mark.parametrize("name", [*TINY, "dense_units_0"])
-def test_missing_parameter(pool: TrainerPool, base: TrialSpec, name: str) -> None:
+def test_missing_parameter(name: str) -> None:
     """A parameter that is missing is named."""
     params = layers(1, 1)
     del params[name]
-    assert f"'{name}' is missing" in refusal(pool, replace(base, params=params))
+    assert f"'{name}' is missing" in misreading(params)
 
 
 @pytest.mark.parametrize(
@@ -309,9 +328,9 @@ def test_missing_parameter(pool: TrainerPool, base: TrialSpec, name: str) -> Non
         ("batch_size", 32.5),
     ],
 )
-def test_impossible_value(pool: TrainerPool, base: TrialSpec, name: str, value: ParamValue) -> None:
+def test_impossible_value(name: str, value: ParamValue) -> None:
     """A value that a parameter cannot have is refused with the parameter's name and the value."""
-    assert f"{name} = {value!r}" in refusal(pool, replace(base, params=layers(1, 1) | {name: value}))
+    assert f"{name} = {value!r}" in misreading(layers(1, 1) | {name: value})
 
 
 def test_batch_larger_than_the_images(pool: TrainerPool, base: TrialSpec) -> None:

@@ -36,9 +36,8 @@ class Clinic:
     def __init__(self, cache_dir: Path) -> None:
         path = os.pathsep.join([str(TESTS), str(TESTS.parent / "src")])
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": WARNINGS}
-        self.pool = TrainerPool(
-            1, cache_dir, limits=PoolLimits(trials=100), trainer="ill_networks:make", environment=environment
-        )
+        trainer, limits = "ill_networks:make", PoolLimits(trials=100)
+        self.pool = TrainerPool(1, cache_dir, limits=limits, trainer=trainer, environment=environment, standby=0)
         self._spec = on_digits(cache_dir, params={}, seed=3, split_seed=3, max_epochs=1, max_parameters=1)
         self._known: dict[str, Health] = {}
 

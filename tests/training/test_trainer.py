@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -62,6 +63,7 @@ VARIED: dict[str, ParamValue] = SMALL | {
     "dense_layers": 1,
 }
 VARIED |= {"dense_units_0": 32, "batch_size": 32, "learning_rate": 3e-3}
+FOLDS: dict[str, Any] = {"params": VARIED, "cv_folds": 2, "max_epochs": 2}
 # An epoch takes about a second, on any backend.
 SLOW: dict[str, ParamValue] = SMALL | {
     "conv_blocks": 2,
@@ -79,7 +81,7 @@ def base_spec(digits_cache: Path) -> TrialSpec:
 
 @pytest.fixture(name="pool", scope="module")
 def one_warm_process(digits_cache: Path) -> Iterator[TrainerPool]:
-    with TrainerPool(1, digits_cache, limits=LIMITS) as pool:
+    with TrainerPool(1, digits_cache, limits=LIMITS, standby=0) as pool:
         yield pool
 
 
@@ -87,6 +89,33 @@ def one_warm_process(digits_cache: Path) -> Iterator[TrainerPool]:
 def varied_result(pool: TrainerPool, base: TrialSpec) -> TrialResult:
     """What the warm process says of VARIED."""
     return pool.run(replace(base, params=VARIED), ignore)
+
+
+@pytest.fixture(name="plain", scope="module")
+def plain_result(pool: TrainerPool, base: TrialSpec) -> TrialResult:
+    """What the warm process says of the base spec."""
+    return pool.run(base, ignore)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What fresh processes say: two of VARIED, at once, and the second of FOLDS, too."""
+
+    varied: list[TrialResult]
+    folds: TrialResult
+    printed: str
+
+
+@pytest.fixture(name="elsewhere", scope="module")
+def results_of_fresh_processes(digits_cache: Path, base: TrialSpec) -> Elsewhere:
+    spec, folds = replace(base, params=VARIED), replace(base, **FOLDS)
+    with (
+        fresh_process(digits_cache, 1) as one,
+        fresh_process(digits_cache, 2) as two,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        varied = list(threads.map(lambda process: process.run(spec, ignore, spec.uid), (one, two)))
+        return Elsewhere(varied, two.run(folds, ignore, folds.uid), one.tail() + two.tail())
 
 
 @contextmanager
@@ -129,21 +158,13 @@ def test_same_spec_in_one_process(pool: TrainerPool, base: TrialSpec, varied: Tr
     assert numbers(pool.run(replace(base, params=VARIED), ignore)) == numbers(varied)
 
 
-def test_same_spec_in_other_processes(digits_cache: Path, base: TrialSpec, varied: TrialResult) -> None:
+def test_same_spec_in_other_processes(elsewhere: Elsewhere, varied: TrialResult) -> None:
     """Two fresh processes side by side, with one and two schedulers, give the warm process's result to the last bit,
     and print no warning.
     """
-    spec = replace(base, params=VARIED)
-    with (
-        fresh_process(digits_cache, 1) as one,
-        fresh_process(digits_cache, 2) as two,
-        ThreadPoolExecutor(2) as threads,
-    ):
-        results = list(threads.map(lambda process: process.run(spec, ignore, spec.uid), (one, two)))
-        printed = one.tail() + two.tail()
-    assert [numbers(result) for result in results] == [numbers(varied)] * 2
-    assert "Warning:" not in printed
-    assert "Traceback" not in printed
+    assert [numbers(result) for result in elsewhere.varied] == [numbers(varied)] * 2
+    assert "Warning:" not in elsewhere.printed
+    assert "Traceback" not in elsewhere.printed
 
 
 def test_seed_changes_the_numbers(pool: TrainerPool, base: TrialSpec, varied: TrialResult) -> None:
@@ -312,12 +333,12 @@ def test_kill_in_the_middle_of_an_epoch(pool: TrainerPool, base: TrialSpec, vari
     assert numbers(pool.run(replace(base, params=VARIED), ignore)) == numbers(varied)
 
 
-def test_two_objectives(pool: TrainerPool, base: TrialSpec) -> None:
+def test_two_objectives(pool: TrainerPool, base: TrialSpec, plain: TrialResult) -> None:
     """A real trial of two objectives answers both: the size is 4 bytes for each weight, 690 of them."""
     spec = replace(base, objectives=("val_loss", "model_size"))
     result = pool.run(spec, ignore)
     assert result.values == (min(row["val_loss"] or 0.0 for row in result.history), 690 * 4 / 1e6)
-    assert numbers(pool.run(spec, ignore)) == numbers(result)
+    assert result.history == plain.history
 
 
 def test_size_counts_moving_statistics(pool: TrainerPool, base: TrialSpec) -> None:
@@ -326,7 +347,7 @@ def test_size_counts_moving_statistics(pool: TrainerPool, base: TrialSpec) -> No
     assert result.value == pytest.approx((result.parameters + 2 * (4 + 8)) * 4 / 1e6)
 
 
-def test_times_are_measured(pool: TrainerPool, base: TrialSpec) -> None:
+def test_times_are_measured(pool: TrainerPool, base: TrialSpec, plain: TrialResult) -> None:
     """Latency and training time are positive, and the record says that no seed repeats them; the rest is repeated."""
     spec = replace(base, objectives=("inference_latency", "training_time"))
     result = pool.run(spec, ignore)
@@ -334,7 +355,7 @@ def test_times_are_measured(pool: TrainerPool, base: TrialSpec) -> None:
     assert latency > 0
     assert 0 < seconds == result.seconds
     assert str(result.environment["reproducible"]).endswith(", but not inference_latency and training_time")
-    assert result.history == pool.run(base, ignore).history
+    assert result.history == plain.history
 
 
 def test_too_many_megabytes_never_train(pool: TrainerPool, base: TrialSpec) -> None:
@@ -346,23 +367,20 @@ def test_too_many_megabytes_never_train(pool: TrainerPool, base: TrialSpec) -> N
     assert pool.run(replace(base, max_model_mb=0.00276), ignore).status is Status.COMPLETE
 
 
-def test_cross_validation(pool: TrainerPool, base: TrialSpec, digits_cache: Path) -> None:
+def test_cross_validation(pool: TrainerPool, base: TrialSpec, elsewhere: Elsewhere) -> None:
     """Each fold is a training of its own on its own images, the value is their mean, and all of it repeats bit for bit,
     also in a fresh process.
     """
-    spec = replace(base, params=VARIED, cv_folds=3, max_epochs=2)
     seen: list[TrialProgress] = []
-    result = pool.run(spec, seen.append)
-    assert [(p.epoch, p.max_epochs) for p in seen] == [(n, 6) for n in range(1, 7)]
-    folds = [[row for row in result.history if row["fold"] == fold] for fold in (1.0, 2.0, 3.0)]
+    result = pool.run(replace(base, **FOLDS), seen.append)
+    assert [(p.epoch, p.max_epochs) for p in seen] == [(n, 4) for n in range(1, 5)]
+    folds = [[row for row in result.history if row["fold"] == fold] for fold in (1.0, 2.0)]
     bests = [max(row["val_accuracy"] or 0.0 for row in fold) for fold in folds]
-    assert result.value == pytest.approx(sum(bests) / 3)
-    assert len({fold[0]["val_loss"] for fold in folds}) == 3
+    assert result.value == pytest.approx(sum(bests) / 2)
+    assert len({fold[0]["val_loss"] for fold in folds}) == 2
     assert seen[-1].value == result.value
     assert result.metrics["val_accuracy_std"] is not None
-    with fresh_process(digits_cache, 2) as process:
-        again = process.run(spec, ignore, spec.uid)
-    assert numbers(again) == numbers(result)
+    assert numbers(elsewhere.folds) == numbers(result)
 
 
 def test_health_of_a_trial(pool: TrainerPool, base: TrialSpec, varied: TrialResult) -> None:
@@ -403,7 +421,8 @@ def test_no_trial_opens_the_test_images(digits_cache: Path, base: TrialSpec, tmp
     """Of all files that a trainer process opens, from its start to a trial's end, none holds a test image or label."""
     opened = tmp_path / "opened.txt"
     environment = {**os.environ, "OPENED": str(opened), "PYTHONPATH": str(Path(__file__).parents[1])}
-    with TrainerPool(1, digits_cache, limits=LIMITS, trainer="watched_trainer:make", environment=environment) as pool:
+    watched: dict[str, Any] = {"trainer": "watched_trainer:make", "environment": environment}
+    with TrainerPool(1, digits_cache, limits=LIMITS, standby=0, **watched) as pool:
         pool.run(replace(base, max_epochs=1), ignore)
         pool.run(replace(base, max_epochs=1, cv_folds=2, objectives=("inference_latency",)), ignore)
         mapped = "".join(Path(f"/proc/{pid}/maps").read_text("utf-8") for pid in pool.pids())
