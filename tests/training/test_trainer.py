@@ -314,8 +314,8 @@ def test_kill_in_the_middle_of_an_epoch(pool: TrainerPool, base: TrialSpec, vari
     assert numbers(pool.run(replace(base, params=VARIED), after)) == numbers(varied)
     assert set(after.pids) < set(waiting)
     if sys.platform == "linux":  # TensorFlow's threads do not have the low priority at which it was loaded
-        threads = [int(path.name) for path in Path(f"/proc/{after.pids[0]}/task").iterdir()]
-        assert {os.getpriority(os.PRIO_PROCESS, each) for each in threads} == {os.getpriority(os.PRIO_PROCESS, 0)}
+        ids = [int(path.name) for path in Path(f"/proc/{after.pids[0]}/task").iterdir()]
+        assert {os.getpriority(os.PRIO_PROCESS, each) for each in ids} == {os.getpriority(os.PRIO_PROCESS, 0)}
 
 
 def test_two_objectives(pool: TrainerPool, base: TrialSpec) -> None:
