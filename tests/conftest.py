@@ -13,6 +13,7 @@ from seedpod.training.datasets import prepare
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=0, help="kills of the optimizer in the longer chaos test")
+    parser.addoption("--chaos", type=int, default=1000, help="trials of the longer test of every kind of trouble")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

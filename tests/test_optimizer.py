@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 import samples
+from fake_clock import FakeClock
 from seedpod.board import FinishedTrial, Snapshot
 from seedpod.config import OptimizationConfig
 from seedpod.errors import (
@@ -424,10 +425,16 @@ def test_pruned_trial_is_recorded_as_such(configure: Configure) -> None:
 
 def test_timeout_is_an_outcome(configure: Configure) -> None:
     """After timeout_hours no trial starts, and the summary says that this is why."""
-    config = configure(trials=100_000, timeout_hours=0.1 / 3600)
-    summary = ModelOptimizer(config, make_backend=on(stand_in)).run()
+    clock = FakeClock()
+
+    def hourly(spec: TrialSpec, report: Report, check: Check) -> TrialResult:
+        clock.sleep(3600)
+        return stand_in(spec, report, check)
+
+    config = configure(trials=100, timeout_hours=2.5)
+    summary = ModelOptimizer(config, make_backend=on(hourly), clock=clock).run()
     assert summary.outcome == "timeout"
-    assert 1 <= len(records(config)) == summary.trials["complete"] < 100_000
+    assert len(records(config)) == summary.trials["complete"] == 3
 
 
 def test_finished_run_is_not_run_again(configure: Configure) -> None:

@@ -1,5 +1,6 @@
 """The handle on the endpoint process: start, refusals, secrets, and the end of everything."""
 
+import json
 import os
 import signal
 import subprocess
@@ -105,6 +106,23 @@ def test_close_ends_every_process_and_may_be_called_twice() -> None:
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
     assert not endpoint.logs.exists()
+
+
+def test_started_again_it_has_its_address_and_nothing_else(tmp_path: Path) -> None:
+    """An endpoint that was closed and is started again answers at its address, to its key, and knows no job; what it
+    had seen is in a file.
+    """
+    with EmbeddedEndpoint(workers=0, handler=HANDLER, log_dir=tmp_path) as endpoint:
+        client = Client(endpoint)
+        job = client.run(uid="u")
+        before = endpoint.url, endpoint.endpoint_id, endpoint.key
+        endpoint.close()
+        with pytest.raises(ConnectionRefusedError):
+            client.status(job)
+        endpoint.start()
+        assert (endpoint.url, endpoint.endpoint_id, endpoint.key) == before
+        assert client.status(job) == {"status": 404}
+        assert json.loads((tmp_path / "state.json").read_text("utf-8"))["jobs"][job]["uid"] == "u"
 
 
 def test_a_missing_handler_is_named() -> None:

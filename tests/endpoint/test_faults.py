@@ -91,7 +91,7 @@ def test_a_fault_that_does_not_fit_waits() -> None:
     faults = book({"operation": "status", "kind": "no_output", "times": 1})
     assert faults.first("status", lambda _: False) is None
     assert faults.first("status", lambda _: True) is not None
-    assert faults.fired() == 1
+    assert faults.fired() == [1]
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_a_status_fault_answers_its_code_and_retry_after(client: Client) -> None
     status, said, headers = client.raw("POST", "run", b'{"input": {"uid": "u"}}')
     assert (status, headers["Retry-After"], said[:6]) == (503, "2", b"<html>")
     state = client.endpoint.state()
-    assert (state["submitted"], state["faults_fired"]) == (0, 1)
+    assert (state["submitted"], state["faults_fired"]) == (0, [1])
     assert client.raw("POST", "run", b'{"input": {"uid": "u"}}')[0] == 200
 
 
@@ -201,6 +201,14 @@ def test_a_dropped_connection_may_have_taken_effect(client: Client, applied: boo
     with pytest.raises(GONE):
         client.run(uid="u")
     assert client.endpoint.state()["submitted"] == submitted
+
+
+def test_a_reset_connection_is_reset(client: Client) -> None:
+    """A reset ends the connection by a TCP reset, where a drop closes it."""
+    client.endpoint.set_faults([{"operation": "health", "kind": "reset"}])
+    with pytest.raises(ConnectionResetError) as raised:
+        client.call("GET", "health")
+    assert type(raised.value) is ConnectionResetError  # not its subclass, by which http.client tells of a closed one
 
 
 def test_a_latency_fault_delays(client: Client) -> None:

@@ -192,6 +192,21 @@ def test_a_retry_after_date_arrives_as_seconds() -> None:
     assert error.retry_after == pytest.approx(30.0, abs=3.0)
 
 
+def test_a_retry_after_date_counts_from_the_answers_own() -> None:
+    """Where the answer tells its date, it does not matter what our clock was set to."""
+    with Server(
+        answer(
+            {},
+            429,
+            "Date: Wed, 01 Jan 2020 00:00:00 GMT",
+            "Retry-After: Wed, 01 Jan 2020 00:00:30 GMT",
+        )
+    ) as server:
+        error = outcome(lambda: submit(client_at(server.url)))
+    assert isinstance(error, EndpointBusy)
+    assert error.retry_after == 30.0
+
+
 @pytest.mark.parametrize(
     "said",
     [b"\xff\xfe\xfa", b"\xc3\x28", b"[" * 100_000, b'{"status": ', b"<html>", b"null", b'"COMPLETED"', b"[]", b"{}"],

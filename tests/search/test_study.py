@@ -184,6 +184,27 @@ def test_timeout_ends_the_search(study: SearchStudy) -> None:
     assert 1 <= len(study.trials) < 10**6
 
 
+@pytest.mark.processes
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_setting_the_clock_ends_no_search(jobs: int) -> None:
+    """A machine's clock that is set forward by a year, or back, is no timeout, and counts towards none."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import jumping_time
+from studies import study_of
+from seedpod.search.study import optimize
+def objective(trial):
+    jumping_time.jump(365 * 86_400.0 * (-1) ** trial.number)
+    return 0.5
+study, errors = study_of(), []
+optimize(study, objective, trials=8, jobs={jobs}, timeout=3600.0, stopping=lambda: False, failed=errors.append)
+print(len(study.trials), errors)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "8 []\n", done.stderr
+
+
 @pytest.mark.parametrize("jobs", [1, 4])
 def test_exactly_so_many_trials(study: SearchStudy, jobs: int) -> None:
     """``trials`` is what runs, at any number of jobs, also when every trial is stopped."""

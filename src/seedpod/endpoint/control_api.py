@@ -9,7 +9,7 @@ from aiohttp import web
 from seedpod.endpoint.answers import answer, problem
 from seedpod.endpoint.faults import FaultBook
 from seedpod.endpoint.gate import Gate, Operation
-from seedpod.endpoint.job import Json
+from seedpod.endpoint.job import Job, Json
 from seedpod.endpoint.service import Service
 from seedpod.errors import ConfigError
 
@@ -65,35 +65,7 @@ class ControlApi:
         return answer({})
 
     async def _state(self, _request: web.Request) -> web.Response:
-        service, now = self._service, self._service.now()
-        jobs = service.jobs
-        requests: dict[str, dict[str, int]] = {}
-        for (operation, outcome), count in sorted(service.requests.items()):
-            requests.setdefault(operation, {})[outcome] = count
-        return answer(
-            {
-                "submitted": jobs.submitted,
-                "forgotten": jobs.forgotten,
-                "retried": jobs.retried,
-                "deaths": service.fleet.deaths,
-                "faults_fired": service.faults.fired(),
-                "executions": {uid: count for uid, count in jobs.executions.items() if uid},
-                "jobs": {
-                    job.id: {
-                        "status": str(job.status),
-                        "uid": job.asked.uid,
-                        "worker": job.worker,
-                        "executions": job.executions,
-                        "retries": job.retries,
-                        "polls": service.polls[job.id],
-                    }
-                    for job in jobs
-                },
-                "workers": service.fleet.wire(now),
-                "processes": self._hands.wire(),
-                "requests": requests,
-            }
-        )
+        return answer(state_of(self._service, self._hands))
 
     async def _trace(self, request: web.Request) -> web.Response:
         job = self._service.jobs.get(request.match_info["job"])
@@ -104,6 +76,38 @@ class ControlApi:
     async def _worker(self, request: web.Request) -> web.Response:
         self._hands.act(int(request.match_info["slot"]), request.match_info["action"])
         return answer({})
+
+
+def state_of(service: Service, hands: Hands) -> Json:
+    """All that the endpoint has seen and done, as plain data."""
+    jobs = service.jobs
+    requests: dict[str, dict[str, int]] = {}
+    for (operation, outcome), count in sorted(service.requests.items()):
+        requests.setdefault(operation, {})[outcome] = count
+    return {
+        "submitted": jobs.submitted,
+        "forgotten": jobs.forgotten,
+        "retried": jobs.retried,
+        "deaths": service.fleet.deaths,
+        "faults_fired": service.faults.fired(),
+        "executions": {uid: count for uid, count in jobs.executions.items() if uid},
+        "jobs": {job.id: _job(job, service) for job in jobs},
+        "workers": service.fleet.wire(service.now()),
+        "processes": hands.wire(),
+        "requests": requests,
+    }
+
+
+def _job(job: Job, service: Service) -> Json:
+    return {
+        "status": str(job.status),
+        "uid": job.asked.uid,
+        "worker": job.worker,
+        "executions": job.executions,
+        "seconds": job.view(service.now()).get("executionTime", 0) / 1000,  # as billed: those of its last hand-out
+        "retries": job.retries,
+        "polls": service.polls[job.id],
+    }
 
 
 async def _object(request: web.Request) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from seedpod.endpoint.control import Control
+from seedpod.endpoint.settings import KEY
 from seedpod.errors import ConfigError, SeedpodError
 from seedpod.extras import require
 
@@ -29,14 +30,16 @@ def default_handler() -> Path:
 class EmbeddedEndpoint(Control):
     """An endpoint and its workers, as child processes that die with this one, however it dies.
 
-    A context manager. Not thread-safe to start and close; the control calls may come from any thread.
+    A context manager. Not thread-safe to start and close; the control calls may come from any thread. One that was
+    closed may be started again: at its address, with its id and its key, without its jobs.
 
     Args:
         workers: SDK worker processes.
         concurrency: Jobs that one worker may hold.
         handler: Python file that starts the handler; None for ``default_handler()``.
         port: Port on 127.0.0.1; 0 takes a free one.
-        log_dir: Folder for the workers' logs; None for a temporary one that goes with the endpoint.
+        log_dir: Folder for the workers' logs, and at its end for all that it has seen (``state.json``); None for a
+            temporary one that goes with the endpoint.
         settings: Settings to change (``settings.Settings``), by name.
         environment: Variables that the workers get beside what they inherit.
         start_timeout: Seconds until it must listen.
@@ -101,8 +104,8 @@ class EmbeddedEndpoint(Control):
         require("the endpoint on this machine", _NEEDED, ("endpoint", "worker"))
         with tempfile.TemporaryFile() as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "seedpod.endpoint", *self._arguments],
-                env={**os.environ, **self._environment},
+                [sys.executable, "-m", "seedpod.endpoint", *self._arguments, *self._again()],
+                env={**os.environ, **self._environment, **({KEY: self.key} if self.key else {})},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -122,6 +125,12 @@ class EmbeddedEndpoint(Control):
         ready = json.loads(line)
         self.url, self.endpoint_id, self.key = ready["url"], ready["endpoint_id"], ready["key"]
         self.logs = Path(ready["logs"])
+
+    def _again(self) -> tuple[str, ...]:
+        """Arguments that make it the endpoint that it was; none, at its first start."""
+        if not self.url:
+            return ()
+        return ("--port", self.url.removesuffix("/v2").rpartition(":")[2], "--id", self.endpoint_id)
 
     def close(self) -> None:
         """Stop the endpoint and every process under it; may be called twice."""

@@ -20,11 +20,12 @@ from seedpod.errors import ConfigError
 
 
 class Kind(StrEnum):
-    """What goes wrong. The first four work on every operation."""
+    """What goes wrong. The first five work on every operation."""
 
     STATUS = "status"  # answers `code`, with `body` and `retry_after`; `applied`: after the operation took effect
     LATENCY = "latency"  # answers after `seconds` (to `seconds_high`, drawn evenly)
     DROP = "drop"  # cuts the connection without an answer; `applied`: after the operation took effect
+    RESET = "reset"  # the same by a TCP reset, as a gateway that restarts does it
     TRUNCATE = "truncate"  # cuts the JSON of the answer in half
     NO_ID = "no_id"  # /run answers without id
     STUCK = "stuck"  # the job that is submitted stays in `state` for ever
@@ -37,7 +38,7 @@ class Kind(StrEnum):
     LATE = "late"  # progress counts `seconds` later; `clobber`: also after the job's end, which it undoes
 
 
-_EVERYWHERE = frozenset({Kind.STATUS, Kind.LATENCY, Kind.DROP, Kind.TRUNCATE})
+_EVERYWHERE = frozenset({Kind.STATUS, Kind.LATENCY, Kind.DROP, Kind.RESET, Kind.TRUNCATE})
 _SUBMIT = frozenset({Kind.NO_ID, Kind.STUCK, Kind.CANCEL})
 _STATUS = frozenset({Kind.NO_OUTPUT, Kind.NO_ERROR, Kind.LEFTOVER, Kind.VALUE})
 OPERATIONS: dict[str, frozenset[Kind]] = {
@@ -136,9 +137,9 @@ class FaultBook:
                 return fault
         return None
 
-    def fired(self) -> int:
-        """How many faults have been committed."""
-        return sum(self._fired)
+    def fired(self) -> list[int]:
+        """How often each fault has been committed, in their order."""
+        return list(self._fired)
 
     def _fires(self, index: int) -> bool:
         fault = self._faults[index]

@@ -2,6 +2,8 @@
 
 import asyncio
 import hmac
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -69,6 +71,9 @@ class Gate:
         if fault.kind is Kind.STATUS:
             return self._count(operation, failure(fault))
         if request.transport is not None:
+            if fault.kind is Kind.RESET:  # closing a socket that does not linger resets its connection
+                linger = struct.pack("ii", 1, 0)
+                request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             request.transport.abort()
         self._service.requests[operation, "drop"] += 1
         return web.Response(status=500)  # reaches nobody

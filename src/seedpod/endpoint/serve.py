@@ -17,13 +17,14 @@ from pathlib import Path
 
 from seedpod.clock import SystemClock
 from seedpod.endpoint.app import LOOPBACK, application, listen
+from seedpod.endpoint.control_api import state_of
 from seedpod.endpoint.service import Service
-from seedpod.endpoint.settings import Settings
+from seedpod.endpoint.settings import KEY, Settings
 from seedpod.endpoint.workers import WorkerPlan, WorkerPool, inherited
 from seedpod.errors import ConfigError
 
-KEY = "SEEDPOD_ENDPOINT_KEY"
-"""Environment variable with the key to use; a random one is made where it is not set."""
+LAST_STATE = "state.json"
+"""File among the workers' logs with all that the endpoint has seen (``control_api.state_of``), once it has ended."""
 
 _LOOK_EVERY = 0.25  # seconds between looks at the parent
 
@@ -36,6 +37,7 @@ class Options:
     workers: int
     concurrency: int
     port: int
+    endpoint_id: str
     scratch: Path
     pass_on: tuple[str, ...]
     settings: Settings
@@ -49,7 +51,9 @@ def options(arguments: Sequence[str], scratch: Path) -> Options:
     parser.add_argument("--concurrency", type=int, default=1, help="jobs that one worker may hold (default 1)")
     parser.add_argument("--handler", required=True, help="Python file that starts the handler, or a command line")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one (default)")
-    parser.add_argument("--log-dir", type=Path, default=None, help="folder for worker-N.log (default: a temporary one)")
+    parser.add_argument("--id", default=f"local{secrets.token_hex(4)}", help="its id (default: a random one)")
+    logs = f"folder for worker-N.log, and {LAST_STATE} at the end (default: a temporary one)"
+    parser.add_argument("--log-dir", type=Path, default=None, help=logs)
     parser.add_argument("--pass-on", action="append", default=[], metavar="NAME", help="variable that workers inherit")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a setting, e.g. take_tick=0")
     given = parser.parse_args(arguments)
@@ -60,6 +64,7 @@ def options(arguments: Sequence[str], scratch: Path) -> Options:
         workers=given.workers,
         concurrency=given.concurrency,
         port=given.port,
+        endpoint_id=given.id,
         scratch=(given.log_dir or scratch).resolve(),
         pass_on=tuple(given.pass_on),
         settings=Settings().updated(dict(_setting(text) for text in given.set)),
@@ -86,7 +91,7 @@ async def serve(chosen: Options) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     owner = asyncio.create_task(_owner_gone(stop))
-    endpoint_id = f"local{secrets.token_hex(4)}"
+    endpoint_id = chosen.endpoint_id
     service = Service(endpoint_id, chosen.key, SystemClock(), chosen.settings)
     pool = WorkerPool(service.fleet, chosen.scratch)
     try:
@@ -115,6 +120,7 @@ async def serve(chosen: Options) -> None:
         owner.cancel()
         await pool.close()
         await runner.cleanup()
+        (chosen.scratch / LAST_STATE).write_text(json.dumps(state_of(service, pool)), encoding="utf-8")
 
 
 async def _owner_gone(stop: asyncio.Event) -> None:

@@ -6,6 +6,9 @@ from typing import Self
 
 from seedpod.errors import ConfigError
 
+KEY = "SEEDPOD_ENDPOINT_KEY"
+"""Environment variable with the endpoint's key; a random one is made where it is not set."""
+
 _BOUNDS: dict[str, tuple[float, float]] = {
     "take_hold": (0.1, 80.0),  # under the SDK's own 90 s
     "stop_hold": (0.1, 80.0),

@@ -52,7 +52,7 @@ class EndpointClient:
         connections: Connections kept open; as many as there are threads that follow jobs.
         user_agent: Sent with each request.
         timeouts: How long to wait.
-        clock: Tells what a ``Retry-After`` date is worth.
+        clock: Tells what a ``Retry-After`` date is worth in an answer without date.
 
     Raises:
         ConfigError: The URL or the id cannot be one.
@@ -157,7 +157,7 @@ class EndpointClient:
             )
         except (OSError, HTTPError) as error:  # requests' own are OSErrors
             return from_exception(self._place, operation, error, sent=body is not None and body.taken)
-        wait = seconds_to_wait(response.headers.get("Retry-After"), self._clock.now())
+        wait = seconds_to_wait(response.headers.get("Retry-After"), response.headers.get("Date"), self._clock.now())
         return from_answer(self._place, operation, response.status_code, response.content, wait) or response.content
 
     def _prepared(self, operation: Operation, path: str, body: Body | None) -> requests.PreparedRequest:

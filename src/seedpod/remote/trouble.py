@@ -153,18 +153,31 @@ def from_nonsense(place: Place, operation: Operation, what: str, said: bytes) ->
     return _unanswered(place, operation, f"its answer {what}", detail, maybe=True)
 
 
-def seconds_to_wait(header: str | None, now: float) -> float | None:
-    """A ``Retry-After`` header as seconds, from seconds or an HTTP date; None where it is missing or nonsense."""
+def seconds_to_wait(header: str | None, answered: str | None, now: float) -> float | None:
+    """A ``Retry-After`` header as seconds, from seconds or an HTTP date; None where it is missing or nonsense.
+
+    Args:
+        header: The header.
+        answered: The answer's own ``Date``: a date counts from there, whatever our clock was set to.
+        now: Seconds since the epoch by our clock, where the answer has no date.
+    """
     if header is None:
         return None
     if re.fullmatch(r"\s*\d{1,9}(\.\d{0,9})?\s*", header, re.ASCII):
         return float(header)
+    date = _date(header)
+    if date is None:
+        return None
+    since = _date(answered or "") or datetime.fromtimestamp(now, UTC)
+    return max(0.0, (date - since).total_seconds())
+
+
+def _date(text: str) -> datetime | None:
     try:
-        date = parsedate_to_datetime(header)
+        date = parsedate_to_datetime(text)
     except ValueError:
         return None
-    zoned = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
-    return max(0.0, (zoned - datetime.fromtimestamp(now, UTC)).total_seconds())
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def _without_id(place: Place, detail: str) -> EndpointRefused:

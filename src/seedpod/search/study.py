@@ -1,7 +1,6 @@
 """The study: how it is opened, run, and taken up again."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -235,8 +234,9 @@ def optimize(
         ahead: How many trials may be under way in addition, each in the place of one that ``about_to_end``.
     """
     study.places = Places(jobs)
+    # Not Optuna's own timeout, which asks the wall clock: setting that forward would end the search.
     study.until = time.monotonic() + timeout if timeout else float("inf")
-    watched = _Watched(objective, stopping, failed, study.places)
+    watched = _Watched(objective, stopping, failed, study)
     study.around = watched.ask
     try:
         with keeping(study, lease):
@@ -250,13 +250,11 @@ def optimize(
 
 def _run(study: SearchStudy, watched: "_Watched", trials: int, threads: int) -> None:
     while True:
-        left = study.until - time.monotonic()
         try:
             study.optimize(
                 watched.run,
                 n_trials=trials,
                 n_jobs=threads,
-                timeout=None if math.isinf(left) else max(0.0, left),
                 catch=(TrialError,),
                 callbacks=[watched.told],
             )
@@ -280,9 +278,10 @@ class _Watched:
         objective: Callable[[Trial], float | Sequence[float]],
         stopping: Callable[[], bool],
         failed: Callable[[BaseException], None],
-        places: Places,
+        study: SearchStudy,
     ) -> None:
-        self._places = places
+        self._places = study.places
+        self._until = study.until
         self._objective = objective
         self._stopping = stopping
         self._failed = failed
@@ -290,7 +289,7 @@ class _Watched:
 
     def ask(self, ask: Callable[[], Trial]) -> Trial:
         """Ask for a trial, when there is a place for it."""
-        if not self._places.take() or self._stopping():
+        if not self._places.take() or self._stopping() or time.monotonic() > self._until:
             raise _LeftOpen
         trial = None
         try:
