@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,20 @@ def make_slow(cache_dir: Path, schedulers: int) -> "StandInTrainer":
     """
     longest, too_large = os.environ.get("STAND_IN_SECONDS", "1"), os.environ.get("STAND_IN_TOO_LARGE", "0")
     return StandInTrainer(cache_dir, schedulers, longest=float(longest), too_large=int(too_large))
+
+
+def make_late(cache_dir: Path, schedulers: int) -> "StandInTrainer":
+    """One that a standby, which loads in a thread of its own, never makes."""
+    while threading.current_thread() is not threading.main_thread():
+        time.sleep(0.05)
+    return StandInTrainer(cache_dir, schedulers)
+
+
+def make_noting(cache_dir: Path, schedulers: int) -> "StandInTrainer":
+    """One that notes the priority at which it is made."""
+    priority = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    (cache_dir / str(os.getpid())).write_text(str(priority), encoding="ascii")
+    return StandInTrainer(cache_dir, schedulers)
 
 
 def broken(_cache_dir: Path, _schedulers: int) -> "StandInTrainer":

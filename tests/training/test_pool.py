@@ -303,6 +303,34 @@ def test_idle_process_that_is_killed_costs_no_trial(pool: TrainerPool) -> None:
     assert [pool.run(spec(n), ignore).status for n in range(4)] == [Status.COMPLETE] * 4
 
 
+@needs_proc
+def test_standby_takes_the_place_of_a_killed_process(tmp_path: Path) -> None:
+    """A killed process is followed by one that was ready before. It has loaded at the lowest priority, and none of its
+    threads has that any more.
+    """
+    with make_pool(tmp_path, 1, trainer="make_noting") as pool:
+        assert pool.wait_until_ready(60, standby=True)
+        _, standby = ready = pool.pids()
+        with pytest.raises(TrainingError):
+            pool.run(spec(do="kill"), ignore)
+        assert pool.run(spec(1), ignore).environment["pid"] == standby
+        threads = [int(path.name) for path in Path(f"/proc/{standby}/task").iterdir()]
+        priorities = {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    assert [int((tmp_path / str(pid)).read_text("ascii")) for pid in ready] == [mine, 19]
+    assert priorities == {mine}
+
+
+def test_no_trial_waits_for_a_standby_that_loads(tmp_path: Path) -> None:
+    """A process that dies before its standby has loaded is replaced by one that does not give way."""
+    with make_pool(tmp_path, 1, trainer="make_late") as pool:
+        for number in range(2):
+            assert eventually(lambda: len(pool.pids()) == 2)
+            with pytest.raises(TrainingError):
+                pool.run(spec(number, do="kill"), ignore)
+        assert pool.run(spec(2), ignore).status is Status.COMPLETE
+
+
 def test_processes_that_never_start_are_said(tmp_path: Path) -> None:
     """When no process becomes ready, trials fail with the end of its output instead of waiting for ever."""
     with make_pool(tmp_path, trainer="broken") as pool:

@@ -321,8 +321,10 @@ def test_cancel_in_the_middle_of_an_epoch(pool: TrainerPool, base: TrialSpec) ->
 
 
 def test_kill_in_the_middle_of_an_epoch(pool: TrainerPool, base: TrialSpec, varied: TrialResult) -> None:
-    """A process killed in the middle of an epoch fails its trial alone, by name; its successor changes no number."""
-    report = MiddleOfAnEpoch(pool)
+    """A process killed in the middle of an epoch fails its trial alone, by name; its standby changes no number."""
+    report, after = MiddleOfAnEpoch(pool), MiddleOfAnEpoch(pool)
+    assert pool.wait_until_ready(LIMITS.start, standby=True)
+    waiting = pool.pids()
     with ThreadPoolExecutor(1) as threads:
         trial = threads.submit(pool.run, replace(base, params=SLOW, max_epochs=1000), report)
         report.wait()
@@ -330,7 +332,11 @@ def test_kill_in_the_middle_of_an_epoch(pool: TrainerPool, base: TrialSpec, vari
         with pytest.raises(TrainingError, match="SIGKILL") as caught:
             trial.result(timeout=20)
     assert caught.value.cause is Cause.PROCESS_DIED
-    assert numbers(pool.run(replace(base, params=VARIED), ignore)) == numbers(varied)
+    assert numbers(pool.run(replace(base, params=VARIED), after)) == numbers(varied)
+    assert set(after.pids) < set(waiting)
+    if sys.platform == "linux":  # TensorFlow's threads do not have the low priority at which it was loaded
+        ids = [int(path.name) for path in Path(f"/proc/{after.pids[0]}/task").iterdir()]
+        assert {os.getpriority(os.PRIO_PROCESS, each) for each in ids} == {os.getpriority(os.PRIO_PROCESS, 0)}
 
 
 def test_two_objectives(pool: TrainerPool, base: TrialSpec, plain: TrialResult) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from seedpod.training.network import Course, Network
 
 STEPS_PER_EXECUTION = 16
-"""Training steps between two returns to Python: 0.90 of the time of single steps at batch 128, 0.85 at 32 (measured on
-2 cores, TensorFlow 2.21). A stop is noticed between executions."""
+"""Training steps between two returns to Python, at most: 0.90 of the time of single steps at batch 128, 0.85 at 32
+(measured on 2 cores, TensorFlow 2.21). A stop is noticed between executions."""
 
 BATCH_NORM_MOMENTUM = 0.9
 """Keras's own 0.99 needs hundreds of steps until validation sees the statistics of the data; digits has 36 an epoch."""

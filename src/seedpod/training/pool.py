@@ -33,13 +33,16 @@ from seedpod.training.child import NeverStarted, OutOfMemory, PoolLimits, Traine
 from seedpod.training.headroom import LATEST, Fit, Holdings, fit, short
 from seedpod.training.helper import finding_us
 from seedpod.training.memory import Room, room
+from seedpod.training.process import STANDBY as STANDBY_PROCESS
 from seedpod.training.runtime import configure_environment, usable_cores
 from seedpod.training.tasks import Task
 from seedpod.trial import Report, TrialResult, TrialSpec, Wire
 
 KERAS_TRAINER = "seedpod.training.process:keras_trainer"
 STANDBY = 1
-"""Processes kept warm beyond those that may run: the next one after a death or a recycling costs no import."""
+"""Processes kept warm beyond those that may run: the next one after a death or a recycling costs no import. They load
+once all others are ready, at the lowest priority, so that trials which run meanwhile lose no time; one that dies before
+its standby has loaded is replaced by a process that does not wait."""
 FAILED_STARTS = 3
 """Processes in a row that may die before they are ready; then the pool gives up."""
 
@@ -62,10 +65,15 @@ class _Seat:
     ready: bool = False
     ended: bool = False
     retired: bool = False  # its end is wanted
+    standby: bool = False  # made to wait; it may take long to be ready, for it gives way to all others
 
     @property
     def idle(self) -> bool:
         return not (self.key or self.ended or self.retired)
+
+    @property
+    def loading(self) -> bool:
+        return self.standby and not self.ready
 
 
 @dataclass(slots=True)
@@ -232,12 +240,17 @@ class TrainerPool:
         with self._state.locked() as state:
             return [seat.process.pid for seat in state.seats if seat.key or not (running or seat.ended)]
 
-    def wait_until_ready(self, timeout: float) -> bool:
-        """Block until a process is ready for each trial that may run; False where that took longer, or cannot be."""
+    def wait_until_ready(self, timeout: float, *, standby: bool = False) -> bool:
+        """Block until a process is ready for each trial that may run; False where that took longer, or cannot be.
+
+        Args:
+            timeout: Seconds to wait at most.
+            standby: Wait for those that are kept warm beyond them, too.
+        """
 
         def settled(state: _State) -> bool | None:
             ready = sum(seat.ready and not seat.ended for seat in state.seats)
-            wanted = self._at_once(state)
+            wanted = min(self._target + self._standby, max(1, state.fitting)) if standby else self._at_once(state)
             return ready >= wanted if state.broken is not None or ready >= wanted else None
 
         return bool(self._state.wait_for(settled, timeout))
@@ -266,7 +279,7 @@ class TrainerPool:
             if alone and not state.alone:
                 state.alone = key  # from now on nobody begins
             at_once = 1 if alone else self._at_once(state)
-            idle = [seat for seat in state.seats if seat.idle]
+            idle = [seat for seat in state.seats if seat.idle and not seat.loading]
             if not idle or state.alone not in ("", key) or state.running >= at_once:
                 return None
             seat = next((seat for seat in idle if seat.ready), idle[0])
@@ -327,7 +340,7 @@ class TrainerPool:
                 with self._state.locked() as state:
                     state.seats.remove(task)
             else:
-                self._spawn()
+                self._spawn(standby=task == "stand by")
 
     def _watch(self) -> None:
         """Keep count of the processes that fit into memory, until the pool is closed and the last of them is gone."""
@@ -365,28 +378,33 @@ class TrainerPool:
         if state.closed:
             return None if state.seats else "done"
         lasting = [seat for seat in state.seats if not (seat.retired or seat.ended)]
-        all_ready = len(lasting) >= self._target and all(seat.ready for seat in lasting)
-        wanted = self._target + (self._standby if all_ready else 0)  # a standby's import must not slow the first trials
-        wanted = min(wanted, max(1, state.fitting))
-        spare = next((seat for seat in lasting if seat.idle), None)
-        if spare is not None and len(lasting) > max(1, state.fitting):
-            spare.retired = True
-            return spare
-        return "spawn" if len(lasting) < wanted and state.broken is None else None
+        serving, fitting = sum(not seat.loading for seat in lasting), max(1, state.fitting)
+        spares = sorted((seat for seat in lasting if seat.idle), key=lambda seat: not seat.loading)
+        if spares and len(lasting) > fitting:
+            spares[0].retired = True
+            return spares[0]
+        if state.broken is not None:
+            return None
+        if serving < min(self._target, fitting):
+            return "spawn"
+        # A standby's import must not slow the first trials.
+        standby = all(seat.ready for seat in lasting) and len(lasting) < min(self._target + self._standby, fitting)
+        return "stand by" if standby else None
 
-    def _spawn(self) -> None:
+    def _spawn(self, *, standby: bool) -> None:
         with self._state.locked() as state:
             seen = Counter(seat.device for seat in state.seats)
         device = min(self._devices, key=lambda name: seen[name], default="")
         environment = {**self._environment, **({"CUDA_VISIBLE_DEVICES": device} if device else {})}
+        command = [*self._command, str(os.getpid()), *([STANDBY_PROCESS] if standby else [])]
         try:
-            process = TrainerProcess([*self._command, str(os.getpid())], environment, self._limits, self._heard)
+            process = TrainerProcess(command, environment, self._limits, self._heard)
         except OSError as error:
             with self._state.locked() as state:
                 state.broken = f"cannot start a process: {error}"
             return
         with self._state.locked() as state:
-            state.seats.append(_Seat(process, device))
+            state.seats.append(_Seat(process, device, standby=standby))
             closed = state.closed
         process.listen()
         if closed:

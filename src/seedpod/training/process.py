@@ -8,6 +8,7 @@ libraries print goes to standard error, of which the pool keeps the end for the 
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Protocol
@@ -25,6 +27,8 @@ from seedpod.training.memory import Peak, give_way
 from seedpod.training.tasks import Task, task_from_wire
 from seedpod.trial import ParamValue, Report, TrialProgress, TrialResult, TrialSpec
 
+STANDBY = "standby"
+"""The last argument of a process that is to wait for its turn."""
 FRAMES = 6
 """Frames of a traceback that go into a failure's detail."""
 
@@ -143,10 +147,25 @@ def _last_frames(error: Exception) -> str:
 
 
 def _trainer(name: str, cache_dir: str, schedulers: int) -> TrainerLike:
-    """Make the trainer named ``module:factory``; the factory takes the cache folder and the schedulers."""
+    """Make the trainer named ``module:factory``; the factory takes the cache folder and the schedulers.
+
+    What it imports stays for good, so that Python need not look for garbage in it: not while it is imported, for which
+    the real trainer takes 2.1 s of a core instead of 2.7 s, nor after each trial, 0.15 s (both measured).
+    """
     module, _, factory = name.partition(":")
+    gc.disable()
     made: TrainerLike = getattr(importlib.import_module(module), factory)(Path(cache_dir), schedulers)
+    gc.enable()
+    gc.freeze()
     return made
+
+
+def _make_way() -> None:
+    """Give this thread the lowest priority: 15 of 1 039 parts of a core that a trainer keeps busy. Linux alone has one
+    for each thread.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def keras_trainer(cache_dir: Path, schedulers: int) -> TrainerLike:
@@ -160,15 +179,25 @@ def keras_trainer(cache_dir: Path, schedulers: int) -> TrainerLike:
 
 
 def main(arguments: list[str]) -> None:
-    """Run until standard input ends; arguments are the trainer's name, cache folder, schedulers, and the pool's pid."""
-    name, cache_dir, schedulers, parent = arguments
+    """Run until standard input ends.
+
+    Args:
+        arguments: The trainer's name, the cache folder, schedulers, the pool's pid, and ``STANDBY`` for a process that
+            is to take no time from those that train until it is ready.
+    """
+    name, cache_dir, schedulers, parent, *standby = arguments
     die_with_parent(int(parent))
     give_way()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's to handle
     wire = Wire(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     commands = Commands(sys.stdin.buffer)
-    trainer = _trainer(name, cache_dir, int(schedulers))
+    if standby == [STANDBY]:
+        # In a thread of its own, for a priority that was lowered cannot be raised again, and trials run in this one.
+        with ThreadPoolExecutor(1, initializer=_make_way) as thread:
+            trainer = thread.submit(_trainer, name, cache_dir, int(schedulers)).result()
+    else:
+        trainer = _trainer(name, cache_dir, int(schedulers))
     wire.send("ready")
     while True:
         obey(trainer, commands.next_command(), commands, wire)

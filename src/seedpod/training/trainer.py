@@ -18,6 +18,7 @@ from seedpod.training.balance import class_weights
 from seedpod.training.datasets import Dataset, attach, folds, split
 from seedpod.training.examiner import Examiner, seed_of
 from seedpod.training.health import health_of
+from seedpod.training.loop import run_epochs
 from seedpod.training.model_builder import build_model, compile_model
 from seedpod.training.network import Course, read_course, read_network
 from seedpod.training.probe import StepWatch, look, probe_rows
@@ -153,13 +154,8 @@ def fit_model(
     weights = class_weights(dataset.y_train[train], classes) if spec.class_weights == "auto" else None
     batches = _Batches(dataset, train, min(course.batch_size, len(train)), _Changes(seed, course), weights)
     compile_model(model, course, len(batches), spec.max_epochs, device)
-    model.fit(
-        _as_input(batches),
-        epochs=spec.max_epochs,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch), *callbacks],
-        shuffle=False,  # the batches are shuffled, by the spec's own seed
-        verbose=0,
-    )
+    shuffled = keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin_epoch)
+    run_epochs(model, batches, spec.max_epochs, [shuffled, *callbacks])
     return model
 
 
@@ -248,27 +244,6 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
         """Shuffle for this epoch, from 0: told, not counted, for backends peek into passes that they do not finish."""
         seed = self._changes.seed if self._changes else 0
         self._epoch, self._order = epoch, np.random.default_rng([seed, epoch]).permutation(self._rows)
-
-
-def _as_input(batches: _Batches) -> Any:
-    """What ``fit`` reads: the batches themselves, or for TensorFlow a tf.data pipeline over them.
-
-    tf.data's autotune stalls ``fit`` at the end of a pass: 1.40 s or 2.60 s for the same epoch (measured). It is off.
-    One pass is one epoch: from an endless pipeline the last execution of an epoch would take steps of the next one.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return batches
-    import tensorflow as tf
-
-    def generate() -> Iterator[tuple[np.ndarray, ...]]:
-        return (batches[i] for i in range(len(batches)))
-
-    signature = tuple(tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in batches[0])
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.threading.private_threadpool_size = 1
-    pipeline = tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2).with_options(options)
-    return pipeline.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
 def _folds(spec: TrialSpec, dataset: Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
