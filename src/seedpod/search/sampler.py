@@ -144,17 +144,36 @@ class _History:
     loaded: bool = False
     stopped: bool = False
     ended: dict[int, FrozenTrial] = field(default_factory=dict)
-    determined: dict[int, FrozenTrial] = field(default_factory=dict)
-    inner: dict[int, tuple[BaseSampler, Study]] = field(default_factory=dict)
-    lowest_open: int = 0  # all trials below it have ended
+    determined: dict[int, FrozenTrial] = field(default_factory=dict)  # of those that have not ended
+    row: list[FrozenTrial] = field(default_factory=list)  # the ended ones from 0 on, as far as none is missing
+
+    @property
+    def lowest_open(self) -> int:
+        """All trials below it have ended."""
+        while len(self.row) in self.ended:
+            self.row.append(self.ended[len(self.row)])
+        return len(self.row)
+
+    def end(self, trial: FrozenTrial) -> None:
+        self.ended.setdefault(trial.number, trial)
+        self.determined.pop(trial.number, None)
 
     def lacks(self, number: int, lag: int) -> bool:
         """Whether something that decides this trial's suggestion has not happened yet."""
-        while self.lowest_open in self.ended:
-            self.lowest_open += 1
         first_open = max(0, number - lag + 1)
         between = range(first_open, number)
         return self.lowest_open < first_open or any(j not in self.determined and j not in self.ended for j in between)
+
+    def visible(self, number: int, lag: int) -> list[FrozenTrial]:
+        """What a trial that lacks nothing is shown."""
+        first_open = max(0, number - lag + 1)
+        shown = self.row[:first_open]
+        for j in range(first_open, number):
+            known = self.determined.get(j)
+            if known is None:
+                known = _running(j, self.ended[j].params, self.ended[j].distributions)
+            shown.append(known)
+        return shown
 
 
 class LaggedSampler(BaseSampler):
@@ -189,6 +208,7 @@ class LaggedSampler(BaseSampler):
         self._lag = lag
         self._look = look
         self._history = Guarded(_History())
+        self._inner: Guarded[dict[int, tuple[BaseSampler, Study]]] = Guarded({})  # of those that are being suggested
 
     def reseed_rng(self) -> None:
         """Ignored: the seed of each draw follows from its trial."""
@@ -200,7 +220,8 @@ class LaggedSampler(BaseSampler):
 
     def determined(self, trial: Trial) -> None:
         """To be told once all of a trial's hyperparameters are suggested: the trials after it may use them."""
-        shown = _running(trial.number, trial.params, trial.distributions)
+        known = trial._cached_frozen_trial  # noqa: SLF001 - `params` and `distributions` are deep copies of its
+        shown = _running(trial.number, known.params, known.distributions)
         if self._look is not None:
             trial.set_user_attr(DETERMINED, len(shown.params))
         with self._history.locked() as history:
@@ -214,8 +235,9 @@ class LaggedSampler(BaseSampler):
         with self._history.locked() as history:
             if history.stopped:
                 raise TrialCancelled("the search is stopping")
-            view = StudyView(study, self._visible(history, trial.number))
-            history.inner[trial.number] = inner, view
+            view = StudyView(study, history.visible(trial.number, self._lag))
+        with self._inner.locked() as known:
+            known[trial.number] = inner, view
         inner.before_trial(view, trial)
 
     def _wait(self, study: Study, number: int) -> None:
@@ -269,26 +291,17 @@ class LaggedSampler(BaseSampler):
         """Let the inner sampler finish and drop it; wake whoever waits for this trial."""
         ended = copy(as_it_counts(trial))
         ended.state, ended.values = state, None if values is None else list(values)
+        with self._inner.locked() as known:
+            found = known.pop(trial.number, None)
         with self._history.locked() as history:
-            found = history.inner.pop(trial.number, None)
-            history.ended[trial.number] = ended
+            history.end(ended)
         if found is not None:
             inner, view = found
             inner.after_trial(view, trial, state, values)
 
     def _of(self, trial: FrozenTrial) -> tuple[BaseSampler, Study]:
-        with self._history.locked() as history:
-            return history.inner[trial.number]
-
-    def _visible(self, history: _History, number: int) -> list[FrozenTrial]:
-        first_open = max(0, number - self._lag + 1)
-        shown = [history.ended[j] for j in range(first_open)]
-        for j in range(first_open, number):
-            known = history.determined.get(j)
-            if known is None:
-                known = _running(j, history.ended[j].params, history.ended[j].distributions)
-            shown.append(known)
-        return shown
+        with self._inner.locked() as known:
+            return known[trial.number]
 
     def _load(self, study: Study, *, once: bool = False, below: int = 0) -> bool:
         """Take in what the storage has: an earlier run's trials, and those of other optimizers.
@@ -304,7 +317,7 @@ class LaggedSampler(BaseSampler):
             history.loaded = True
             for trial in stored:
                 if trial.state.is_finished():
-                    history.ended.setdefault(trial.number, as_it_counts(trial))
+                    history.end(as_it_counts(trial))
                 elif trial.user_attrs.get(DETERMINED) == len(trial.params):
                     history.determined.setdefault(
                         trial.number, _running(trial.number, trial.params, trial.distributions)

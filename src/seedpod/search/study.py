@@ -234,6 +234,7 @@ def optimize(
         lease: When another optimizer of a shared study is taken for dead.
         ahead: How many trials may be under way in addition, each in the place of one that ``about_to_end``.
     """
+    study.take_stock()
     study.places = Places(jobs)
     study.until = time.monotonic() + timeout if timeout else float("inf")
     watched = _Watched(objective, stopping, failed, study.places)
