@@ -3,18 +3,20 @@
 import logging
 import warnings
 import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from threading import local as threading_local
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers._lazy_random_state import LazyRandomState
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -70,12 +72,42 @@ def _is_installed(package: str) -> bool:
         return False
 
 
+class _Chance(LazyRandomState):
+    """Random numbers from a seed, as Optuna's samplers have them, without a new generator for each.
+
+    A new ``RandomState`` takes 0.45 ms (numpy 2.2), for numpy seeds it from the system before it gets our seed; to seed
+    one that is there takes 0.0014 ms. Those of samplers that are gone serve again.
+    """
+
+    _free: ClassVar[deque[np.random.RandomState]] = deque()  # no lock: the garbage collector may give back in between
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        super().__init__()
+
+    def _set_rng(self) -> None:
+        try:
+            self._rng = self._free.pop()
+        except IndexError:
+            self._rng = np.random.RandomState()
+        self._rng.seed(self._seed)
+
+    def __del__(self) -> None:
+        if self._rng is not None:
+            self._free.append(self._rng)
+
+
 def _tpe(_seed: int, startup: int, trial_seed: int) -> BaseSampler:
-    return TPESampler(n_startup_trials=startup, multivariate=True, group=True, seed=trial_seed)
+    sampler = TPESampler(n_startup_trials=startup, multivariate=True, group=True)
+    sampler._rng = _Chance(trial_seed)  # noqa: SLF001 - as its `seed` would have it
+    sampler._random_sampler._rng = _Chance(trial_seed)  # noqa: SLF001
+    return sampler
 
 
 def _random(_seed: int, _startup: int, trial_seed: int) -> BaseSampler:
-    return RandomSampler(trial_seed)
+    sampler = RandomSampler()
+    sampler._rng = _Chance(trial_seed)  # noqa: SLF001 - as its `seed` would have it
+    return sampler
 
 
 def _gp(_seed: int, startup: int, trial_seed: int) -> BaseSampler:
