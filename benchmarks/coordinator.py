@@ -105,6 +105,7 @@ def config_of(folder: Path, trials: int, sampler: str) -> OptimizationConfig:
         trials=trials,
         sampler=sampler,
         local_workers=WORKERS,
+        search_lag=2 * WORKERS,
         results_dir=str(folder),
         run_name="r",
         cache_dir=str(folder / "cache"),
