@@ -2,11 +2,11 @@
 
     uv run benchmarks/coordinator.py [--quick] [--json FILE]
 
-A trial does nothing but report one epoch; everything around it is a search's: proposals, sampler, pruner, the journal on
-disk, board, records, events, progress. Beside it, Optuna's ``n_jobs`` with its own journal, the same hyperparameters,
-sampler and pruner, and nothing else. Each search has a process of its own; of both, ms per trial are told at 100, 1,000
-and 10,000 trials (the mean of the last tenth before), memory and files behind that, then how long it takes to go on with
-the run. Rows are ours, theirs, and ours / theirs; where they have no such part, the floor or the limit that we keep.
+A trial does nothing but report one epoch; everything around it is a search's: proposals, sampler, pruner, the journal
+on disk, board, records, events, progress. Beside it, Optuna's ``n_jobs`` with its own journal, the same
+hyperparameters, sampler and pruner, and nothing else. Each search has a process of its own. Of both are told ms per trial at 100, 1,000
+and 10,000 trials (the mean of the last tenth before), of wall and of CPU time, memory and files behind that, then how
+long it takes to go on with the run. Rows are ours, theirs, and ours / theirs; where they have no such part, a floor.
 """
 
 import argparse
@@ -51,8 +51,24 @@ MARKS = (100, 1_000, 10_000)
 SECONDS, TRIALS = 1.0, 32  # of the trials that take time
 
 
+class Notes:
+    """When each trial began, by the clock and by this process's CPU, and what memory it held at the marks."""
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+        self.cpu: list[float] = []
+        self.rss: dict[int, float] = {}
+
+    def trial(self) -> None:
+        """A trial begins."""
+        self.began.append(time.perf_counter())
+        self.cpu.append(time.process_time())
+        if len(self.began) in MARKS:
+            self.rss[len(self.began)] = rss()
+
+
 class Nothing:
-    """A backend whose trials report an epoch and end; it notes when each began.
+    """A backend whose trials report an epoch and end.
 
     Args:
         at_once: Trials side by side.
@@ -62,16 +78,11 @@ class Nothing:
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
-        self.began: list[float] = []
-        self.cpu: list[float] = []
-        self.rss: dict[int, float] = {}
+        self.notes = Notes()
 
     def run(self, spec: TrialSpec, report: Report) -> TrialResult:
         """See TrialBackend."""
-        self.began.append(time.perf_counter())
-        self.cpu.append(time.process_time())
-        if len(self.began) in MARKS:
-            self.rss[len(self.began)] = rss()
+        self.notes.trial()
         value = int(spec.uid[:8], 16) / 0xFFFFFFFF
         row = {"val_accuracy": value, "val_loss": 1 - value}
         report(TrialProgress(spec.number, 1, 1, spec.max_epochs, value, row, 0.001, (value,)))
@@ -123,7 +134,7 @@ def search(folder: Path, trials: int, sampler: str) -> Row:
     def make(*, workers: int, cache_dir: Path, jobs: Path) -> TrialBackend:  # noqa: ARG001 - the protocol's names
         return backend
 
-    began, before = time.perf_counter(), rss()
+    began = time.perf_counter()
     config = config_of(folder, trials, sampler)
     ModelOptimizer(config, make_backend=make, progress_callback=callback).run()
     ended = time.perf_counter()
@@ -133,7 +144,7 @@ def search(folder: Path, trials: int, sampler: str) -> Row:
         "events": (run / "events.jsonl").stat().st_size,
         "records": sum(path.stat().st_size for path in (run / "trials").iterdir()),
     }
-    return told(backend.began, backend.cpu, backend.rss, began, before, sizes) | {"end_s": ended - backend.began[-1]}
+    return told(backend.notes, began, sizes) | {"end_s": ended - backend.notes.began[-1]}
 
 
 def plain(folder: Path, trials: int, sampler: str) -> Row:
@@ -141,23 +152,18 @@ def plain(folder: Path, trials: int, sampler: str) -> Row:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = config_of(folder, trials, sampler)
     space = SearchSpace(read_definition(config), Images((8, 8, 1), 1150, (1, 10)))
-    began_at: list[float] = []
-    cpu: list[float] = []
-    held: dict[int, float] = {}
+    notes = Notes()
 
     def objective(trial: optuna.Trial) -> float:
         space.walk(partial(ask, trial))
-        began_at.append(time.perf_counter())
-        cpu.append(time.process_time())
-        if len(began_at) in MARKS:
-            held[len(began_at)] = rss()
+        notes.trial()
         value = trial.number * 0.618 % 1
         trial.report(value, 1)
         if trial.should_prune():
             raise optuna.TrialPruned
         return value
 
-    began, before = time.perf_counter(), rss()
+    began = time.perf_counter()
     journal = folder / "plain.journal"
     study = optuna.create_study(
         study_name="r",
@@ -168,18 +174,16 @@ def plain(folder: Path, trials: int, sampler: str) -> Row:
         load_if_exists=True,
     )
     study.optimize(objective, n_trials=trials - len(study.get_trials(deepcopy=False)), n_jobs=WORKERS)
-    return told(began_at, cpu, held, began, before, {"journal": journal.stat().st_size})
+    return told(notes, began, {"journal": journal.stat().st_size})
 
 
-def told(
-    began: list[float], cpu: list[float], held: dict[int, float], start: float, before: float, sizes: dict[str, int]
-) -> Row:
+def told(notes: Notes, start: float, sizes: dict[str, int]) -> Row:
     """What a search's process answers."""
+    began = notes.began
     return {
         "ms": _windows(began),
-        "cpu_ms": _windows(cpu),
-        "rss": held,
-        "rss_before": before,
+        "cpu_ms": _windows(notes.cpu),
+        "rss": notes.rss,
         "bytes": sizes,
         "first_s": began[0] - start,
         "all_s": began[-1] - began[0],
@@ -197,7 +201,8 @@ def _windows(at: list[float]) -> dict[str, float]:
 def ask(trial: optuna.Trial, name: str, values: Values) -> ParamValue:
     """A hyperparameter by Optuna's own calls."""
     if isinstance(values, Choices):
-        chosen: ParamValue = trial.suggest_categorical(name, values.values)
+        chosen = trial.suggest_categorical(name, values.values)
+        assert chosen is not None
         return chosen
     if values.whole:
         return trial.suggest_int(name, int(values.low), int(values.high), step=int(values.step or 1), log=values.log)
@@ -231,19 +236,20 @@ def growth(folder: Path, sampler: str, most: int) -> list[Row]:
     ours = measured("ours", folder, most, sampler)
     peer = measured("optuna", folder, most, sampler)
     rows = [
-        row(f"no-op trial, {sampler}, at {int(mark):,} trials", ours["ms"][mark], peer["ms"][mark], "ms")
+        row(f"no-op trial, {sampler}, at {int(mark):,} trials, {what}", ours[key][mark], peer[key][mark], "ms")
+        for key, what in (("ms", "by the clock"), ("cpu_ms", "CPU"))
         for mark in ours["ms"]
     ]
     first, last = str(MARKS[0]), str(most)
     if most > MARKS[0]:
-        grown = [each["rss"][last] - each["rss"][first] for each in (ours, peer)]
-        rows.append(row(f"memory from {MARKS[0]} to {most:,} trials, {sampler}", *grown, "MB"))
+        grown, theirs = (each["rss"][last] - each["rss"][first] for each in (ours, peer))
+        rows.append(row(f"memory from {MARKS[0]} to {most:,} trials, {sampler}", grown, theirs, "MB"))
         for name, size in ours["bytes"].items():
             rows.append(row(f"{name} of {most:,} trials, {sampler}", size / 1e6, peer["bytes"]["journal"] / 1e6, "MB"))
         rows.append(row(f"end of a search of {most:,} trials, {sampler}", ours["end_s"], 1.0, "s, beside 1 s"))
     more = most + 10
-    resumed = [measured(way, folder, more, sampler)["first_s"] for way in WAYS]
-    rows.append(row(f"going on with {most:,} trials, {sampler}: to the first new one", *resumed, "s"))
+    resumed, theirs = (measured(way, folder, more, sampler)["first_s"] for way in WAYS)
+    rows.append(row(f"going on with {most:,} trials, {sampler}: to the first new one", resumed, theirs, "s"))
     return rows
 
 

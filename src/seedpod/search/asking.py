@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 
 import optuna
@@ -108,7 +109,12 @@ class SearchStudy(Study):
 
     def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> Trial:
         """See Study."""
-        return self.around(lambda: self._next(fixed_distributions))
+        trial = self.around(lambda: self._next(fixed_distributions))
+        known = trial._cached_frozen_trial  # noqa: SLF001 - the storage's own; `Trial` adds to what it asks for
+        if known.params:  # an earlier run's, that was killed there
+            known = trial._cached_frozen_trial = copy(known)  # noqa: SLF001
+            known.params, known.distributions = dict(known.params), dict(known.distributions)
+        return trial
 
     def _next(self, fixed_distributions: dict[str, BaseDistribution] | None) -> Trial:
         return super().ask(fixed_distributions)

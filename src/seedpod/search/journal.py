@@ -105,26 +105,39 @@ def write_at_once(trial: Trial, params: Mapping[str, tuple[ParamValue, BaseDistr
 
 
 class _Replay(JournalStorageReplayResult):
-    """What the lines of a journal come to; each distribution is there once, not once for each trial."""
+    """What the lines of a journal come to. Names and distributions are there once, not once for each trial."""
 
     def __init__(self, worker_id_prefix: str) -> None:
         super().__init__(worker_id_prefix)
-        self._shared: dict[tuple[int, str, str], BaseDistribution] = {}
+        self._shared: dict[tuple[int, str, str], tuple[str, BaseDistribution]] = {}
+        self._grown: dict[tuple[int, str, int], dict[str, BaseDistribution]] = {}
 
     def _apply_set_trial_param(self, log: dict[str, Any]) -> None:
         trial_id, name = log["trial_id"], log["param_name"]
         key = (self._trial_id_to_study_id.get(trial_id, -1), name, log["distribution"])
-        shared = self._shared.get(key)
-        if shared is None:  # Optuna's own way also looks whether it is compatible with what other trials have had
+        if (
+            key not in self._shared
+        ):  # Optuna's own way also looks whether it is compatible with what other trials have had
             super()._apply_set_trial_param(log)
             trial = self._trials.get(trial_id)
             if trial is not None and name in trial.distributions:
-                self._shared[key] = trial.distributions[name]
+                self._shared[key] = name, trial.distributions[name]
         elif self._trial_exists_and_updatable(trial_id, log):
+            name, distribution = self._shared[key]
             trial = copy.copy(self._trials[trial_id])
-            trial.params = {**trial.params, name: shared.to_external_repr(log["param_value_internal"])}
-            trial.distributions = {**trial.distributions, name: shared}
+            trial.params = {**trial.params, name: distribution.to_external_repr(log["param_value_internal"])}
+            trial.distributions = self._with(trial.distributions, name, distribution)
             self._trials[trial_id] = trial
+
+    def _with(
+        self, before: dict[str, BaseDistribution], name: str, distribution: BaseDistribution
+    ) -> dict[str, BaseDistribution]:
+        """These distributions and one more: the same object wherever they are the same. Nobody may change it."""
+        grown = {**before, name: distribution}
+        place = (id(before) if before else 0), name, id(distribution)
+        if self._grown.get(place) != grown:  # an id may be another object's by now
+            self._grown[place] = grown
+        return self._grown[place]
 
 
 @dataclass(slots=True)
