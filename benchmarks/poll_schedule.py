@@ -19,6 +19,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from seedpod.endpoint.limits import WINDOW, RateLimits
 from seedpod.remote.lanes import Lanes, Standing, Turn
@@ -145,7 +146,7 @@ class Simulation:
             job = Job(self.lengths[self.next], self.chance.random())
             self.free, self.next = self.free - 1, self.next + 1
             self.in_flight += 1
-            self.ask(Operation.RUN, lambda job=job: self.submitted(job))
+            self.ask(Operation.RUN, partial(self.submitted, job))
 
     def submitted(self, job: Job) -> None:
         """The endpoint has it."""

@@ -5,7 +5,7 @@ import warnings
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.samplers._lazy_random_state import LazyRandomState
+from optuna.search_space.group_decomposed import _GroupDecomposedSearchSpace, _SearchSpaceGroup
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -97,10 +98,23 @@ class _Chance(LazyRandomState):
             self._free.append(self._rng)
 
 
+class _Groups(_GroupDecomposedSearchSpace):
+    """Hyperparameters that occur together, as Optuna finds them: a trial with the names of another changes nothing."""
+
+    def calculate(self, study: Study, use_cache: bool = False) -> _SearchSpaceGroup:  # noqa: FBT001, FBT002
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        trials = study._get_trials(deepcopy=False, states=states, use_cache=use_cache)  # noqa: SLF001
+        first = {frozenset(trial.distributions): trial for trial in reversed(trials)}
+        for trial in sorted(first.values(), key=lambda trial: trial.number):
+            self._search_space.add_distributions(trial.distributions)
+        return deepcopy(self._search_space)
+
+
 def _tpe(_seed: int, startup: int, trial_seed: int) -> BaseSampler:
     sampler = TPESampler(n_startup_trials=startup, multivariate=True, group=True)
     sampler._rng = _Chance(trial_seed)  # noqa: SLF001 - as its `seed` would have it
     sampler._random_sampler._rng = _Chance(trial_seed)  # noqa: SLF001
+    sampler._group_decomposed_search_space = _Groups(include_pruned=True)  # noqa: SLF001
     return sampler
 
 
