@@ -1,6 +1,6 @@
 """What a no-op trial takes where its study is kept: journal, SQLite, or PostgreSQL with 1, 2, 4 optimizers.
 
-    uv run --extra postgres benchmarks/shared_storage.py [trials=100] [optimizers=1,2,4]
+    uv run --extra postgres benchmarks/shared_storage.py [trials=100] [optimizers=1,2,4] [stores=…]
 
 The same searches as those of coordinator.py, each optimizer a process; PostgreSQL is a server of our own on this
 machine, with its usual ``fsync``. Told are trials a second of all optimizers together, and the CPU time of an optimizer
@@ -24,7 +24,7 @@ from coordinator import search
 from seedpod.training.datasets import prepare
 
 PSQL = Path("/usr/bin/psql")
-ARGUMENTS = {"trials": "100", "optimizers": "1,2,4"}
+ARGUMENTS = {"trials": "100", "optimizers": "1,2,4", "stores": "journal,SQLite,PostgreSQL"}
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def main() -> None:
         prepare("digits", Path(name) / "cache")
         rows = [("journal", "", 1), ("SQLite", f"sqlite:///{name}/study.db", 1)]
         rows += [("PostgreSQL", server, count) for count in counts]
-        for number, (label, storage, count) in enumerate(rows):
+        for number, (label, storage, count) in enumerate(row for row in rows if row[0] in given["stores"].split(",")):
             place = Path(name) / str(number)
             place.mkdir()
             address = storage.replace("/postgres?", f"/run{number}?")

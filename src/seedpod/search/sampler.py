@@ -190,7 +190,8 @@ class _History:
     loaded: bool = False
     stopped: bool = False
     ended: dict[int, FrozenTrial] = field(default_factory=dict)
-    determined: dict[int, FrozenTrial] = field(default_factory=dict)  # of those that have not ended
+    determined: dict[int, FrozenTrial] = field(default_factory=dict)  # as running, of the latest ones
+    forgotten: int = 0  # those below it are not among these any more
     row: list[FrozenTrial] = field(default_factory=list)  # the ended ones from 0 on, as far as none is missing
 
     @property
@@ -202,7 +203,6 @@ class _History:
 
     def end(self, trial: FrozenTrial) -> None:
         self.ended.setdefault(trial.number, trial)
-        self.determined.pop(trial.number, None)
 
     def lacks(self, number: int, lag: int) -> bool:
         """Whether something that decides this trial's suggestion has not happened yet."""
@@ -215,10 +215,12 @@ class _History:
         first_open = max(0, number - lag + 1)
         shown = self.row[:first_open]
         for j in range(first_open, number):
-            known = self.determined.get(j)
-            if known is None:
-                known = _running(j, self.ended[j].params, self.ended[j].distributions)
-            shown.append(known)
+            if j not in self.determined:
+                self.determined[j] = _running(j, self.ended[j].params, self.ended[j].distributions)
+            shown.append(self.determined[j])
+        for j in range(self.forgotten, first_open - lag):
+            self.determined.pop(j, None)
+        self.forgotten = max(self.forgotten, first_open - lag)
         return shown
 
 
