@@ -3,10 +3,31 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """A thread that waits, and what it waits for."""
+
+    look: Callable[[Any], Any]
+    bell: threading.Lock = field(default_factory=threading.Lock)
+    over: bool = False
+    found: Any = None
+    error: BaseException | None = None
+
+    def satisfied(self, state: object) -> bool:
+        """Look, in whatever thread; what is found, or raised, is the waiting one's."""
+        try:
+            self.found = self.look(state)
+        except BaseException as error:  # noqa: BLE001 - raised where it was waited for
+            self.error = error
+        self.over = self.found is not None or self.error is not None
+        return self.over
 
 
 class Guarded(Generic[T]):
@@ -19,32 +40,67 @@ class Guarded(Generic[T]):
 
     def __init__(self, state: T) -> None:
         self._state = state
-        self._condition = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._waiting: list[_Waiter] = []
 
     @contextmanager
     def locked(self) -> Iterator[T]:
-        """Hold the lock over a ``with`` block; every waiter looks again when it ends."""
-        with self._condition:
+        """Hold the lock over a ``with`` block; when it ends, those wake whose wait is over.
+
+        Whoever holds the lock looks for all that wait, the longest wait first: to wake a thread so that it looks itself
+        takes a hundred times as long, and hundreds may wait where one can go.
+        """
+        with self._lock:
             try:
                 yield self._state
             finally:
-                self._condition.notify_all()
+                self._wake()
 
     def wait_for(self, look: Callable[[T], R | None], timeout: float | None = None) -> R | None:
         """Block until ``look(state)`` is not None and return that; None after ``timeout`` seconds.
 
-        ``look`` runs under the lock and may change the state (take an item, for instance).
+        ``look`` runs under the lock, in any thread, and may change the state (take an item, for instance).
         """
-        found: list[R] = []
+        waiter = _Waiter(look)
+        with self._lock:
+            if waiter.satisfied(self._state):
+                self._wake()
+            else:
+                waiter.bell.acquire()
+                self._waiting.append(waiter)
+        if not waiter.over:
+            self._sleep(waiter, timeout)
+        if waiter.error is not None:
+            raise waiter.error
+        found: R | None = waiter.found
+        return found
 
-        def satisfied() -> bool:
-            answer = look(self._state)
-            if answer is not None:
-                found.append(answer)
-            return answer is not None
+    def _sleep(self, waiter: _Waiter, timeout: float | None) -> None:
+        """Until the bell rings, or the time is over; then look once more, for ``look`` may ask a clock."""
+        try:
+            if waiter.bell.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+                return
+        except BaseException:  # Ctrl-C, in the main thread
+            with self._lock:
+                self._forget(waiter)
+            raise
+        with self._lock:
+            if self._forget(waiter) and waiter.satisfied(self._state):
+                self._wake()
 
-        with self._condition:
-            self._condition.wait_for(satisfied, timeout)
-            if found:
-                self._condition.notify_all()
-        return found[0] if found else None
+    def _forget(self, waiter: _Waiter) -> bool:
+        """Whether it still waited."""
+        if waiter.over:
+            return False
+        self._waiting.remove(waiter)
+        return True
+
+    def _wake(self) -> None:
+        """Let go all whose wait is over; what one of them takes or gives may end another's."""
+        while self._waiting:
+            over = [waiter for waiter in self._waiting if waiter.satisfied(self._state)]
+            if not over:
+                return
+            self._waiting = [waiter for waiter in self._waiting if not waiter.over]
+            for waiter in over:
+                waiter.bell.release()

@@ -13,7 +13,7 @@ import statistics
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, NoReturn, Protocol, Self
 from urllib.parse import urlsplit
@@ -148,7 +148,8 @@ class TrialSpec:
             max_model_mb=float(self.max_model_mb),
             min_accuracy=float(self.min_accuracy),
         )
-        wire = {"schema": SCHEMA, **asdict(plain), "objectives": list(self.objectives)}
+        told = {field.name: getattr(plain, field.name) for field in fields(plain)}
+        wire = {"schema": SCHEMA, **told, "objectives": list(self.objectives)}
         if self.class_weights == CLASS_WEIGHTS[0]:
             del wire["class_weights"]
         return wire

@@ -2,8 +2,10 @@
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 
 import optuna
@@ -98,24 +100,39 @@ class SearchStudy(Study):
     until = float("inf")
     """When nobody asks for a trial any more, by the monotonic clock; set by ``optimize``."""
 
+    _waiting: Guarded[deque[FrozenTrial]] = Guarded(deque())
+    """Trials that wait to be run, the lowest first; of this study, from ``take_stock`` on."""
+
     def has(self, number: int) -> bool:  # noqa: ARG002
         """Whether a trial that this optimizer runs is still its own: always, where there is no other one."""
         return True
 
     def ask(self, fixed_distributions: dict[str, BaseDistribution] | None = None) -> Trial:
         """See Study."""
-        return self.around(lambda: self._next(fixed_distributions))
+        trial = self.around(lambda: self._next(fixed_distributions))
+        known = trial._cached_frozen_trial  # noqa: SLF001 - the storage's own; `Trial` adds to what it asks for
+        if known.params:  # an earlier run's, that was killed there
+            known = trial._cached_frozen_trial = copy(known)  # noqa: SLF001
+            known.params, known.distributions = dict(known.params), dict(known.distributions)
+        return trial
 
     def _next(self, fixed_distributions: dict[str, BaseDistribution] | None) -> Trial:
         return super().ask(fixed_distributions)
+
+    def take_stock(self) -> None:
+        """Find the trials that wait to be run; no more of them come while this optimizer is alone."""
+        waiting = [t for t in self.get_trials(deepcopy=False) if t.state is TrialState.WAITING]
+        self._waiting = Guarded(deque(sorted(waiting, key=lambda trial: trial.number)))
 
     def _pop_waiting_trial_id(self) -> int | None:
         """The waiting trial that Optuna runs next: the lowest, for all others may wait for it; not any, as Optuna has
         it, whose storage in memory skips those that wait a second time.
         """
-        waiting = [t for t in self.get_trials(deepcopy=False) if t.state is TrialState.WAITING]
-        taken = (t._trial_id for t in sorted(waiting, key=lambda t: t.number) if self._take(t))  # noqa: SLF001
-        return next(taken, None)
+        while True:
+            with self._waiting.locked() as known:
+                waiting = known.popleft() if known else None
+            if waiting is None or self._take(waiting):
+                return None if waiting is None else waiting._trial_id  # noqa: SLF001
 
     def _take(self, waiting: FrozenTrial) -> bool:
         try:
@@ -157,6 +174,7 @@ class SharedStudy(SearchStudy):
         if not any(trial.state is TrialState.WAITING and trial.number < self.total for trial in self._stored()):
             return None
         with self.alone():
+            self.take_stock()
             trial_id = self._pop_waiting_trial_id()
             if trial_id is not None:
                 # At once: one without an owner is taken for lost, after a while.

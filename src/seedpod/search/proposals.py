@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 
 import numpy as np
 from optuna import Trial
@@ -11,6 +12,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 
 from seedpod.errors import ConfigError
 from seedpod.guarded import Guarded
+from seedpod.search.journal import write_at_once
 from seedpod.search.sampler import LaggedSampler, seed_of
 from seedpod.search.space import Params, SearchSpace
 from seedpod.search.values import Values
@@ -29,6 +31,19 @@ class _Taken:
     """The configurations of trials, by number; guarded."""
 
     keys: dict[int, str] = field(default_factory=dict)
+    trials: dict[str, tuple[int, ...]] = field(default_factory=dict)  # the same the other way round
+    lowest_unknown: int = 0  # all trials below it are here
+
+    def put(self, number: int, key: str) -> None:
+        before = self.keys.get(number)
+        if before == key:
+            return
+        if before is not None:
+            self.trials[before] = tuple(other for other in self.trials[before] if other != number)
+        self.keys[number] = key
+        self.trials[key] = (*self.trials.get(key, ()), number)
+        while self.lowest_unknown in self.keys:
+            self.lowest_unknown += 1
 
 
 class Proposals:
@@ -77,6 +92,7 @@ class Proposals:
         self._others = None if points is None else [p for p in points if _key(p) not in firsts and fits(p)]
         if self._grid and self._others is not None:
             np.random.default_rng(seed).shuffle(self._others)
+        self._keys_of_others = [_key(point) for point in self._others or ()]
 
     @property
     def total(self) -> int | None:
@@ -93,8 +109,9 @@ class Proposals:
         """The configuration of a trial, as the study and everybody else is to know it."""
         chosen = self._choose(trial)
         with self._taken.locked() as taken:
-            taken.keys[trial.number] = _key(chosen)
+            taken.put(trial.number, _key(chosen))
         trial._fixed_params = dict(chosen)  # noqa: SLF001 - as Optuna's enqueue_trial has it, for a trial that exists
+        write_at_once(trial, self.space.drawn_from(chosen))
         return self.space.suggest(trial)
 
     def _choose(self, trial: Trial) -> Params:
@@ -103,42 +120,52 @@ class Proposals:
             return self._firsts[number]
         if self._grid and self._others is not None and number - firsts < len(self._others):
             return self._others[number - firsts]
-        known = self._known(trial)
+        self._look_up(trial)
         proposal = self.space.walk(partial(_proposed, trial))
-        return proposal if self._is_new(proposal, known) else self._another(trial, proposal, known)
+        return proposal if self._is_new(trial, proposal) else self._another(trial, proposal)
 
-    def _another(self, trial: Trial, proposal: Params, known: set[str]) -> Params:
+    def _another(self, trial: Trial, proposal: Params) -> Params:
         """A random configuration that no earlier trial has tried."""
         if self._others is not None:
-            left = [point for point in self._others if _key(point) not in known]
+            new = [not tried for tried in self._tried(trial, self._keys_of_others)]
+            left = list(compress(self._others, new))
             return left[seed_of(self._seed, trial.number) % len(left)] if left else proposal
         for attempt in range(_TRIES):
             sampler = RandomSampler(seed_of(self._seed, trial.number, attempt))
             found = self.space.walk(partial(_drawn, sampler, trial))
-            if self._is_new(found, known):
+            if self._is_new(trial, found):
                 return found
         return proposal
 
-    def _is_new(self, params: Params, known: set[str]) -> bool:
-        return _key(params) not in known and self._fits(params)
+    def _is_new(self, trial: Trial, params: Params) -> bool:
+        return not self._tried(trial, [_key(params)])[0] and self._fits(params)
 
-    def _known(self, trial: Trial) -> set[str]:
-        """What the trials before this one try; without a lag, whatever any other one tries."""
+    def _tried(self, trial: Trial, keys: Sequence[str]) -> list[bool]:
+        """Whether a trial before this one tries each of these; without a lag, whether any other one does."""
         lagged = isinstance(trial.study.sampler, LaggedSampler)
         with self._taken.locked() as taken:
-            keys = dict(taken.keys)
-        if any(number not in keys for number in range(trial.number)):  # of an earlier run, or another optimizer's
-            # One that another optimizer has now may be half suggested, but for those that the sampler has waited for.
-            found = {
-                other.number: _key(self.space.complete(other.params))
-                for other in trial.study.get_trials(deepcopy=False)
-                if other.number not in keys
-                and (other.state.is_finished() or (lagged and other.number < trial.number and other.params))
-            }
-            keys |= found
-            with self._taken.locked() as taken:
-                taken.keys |= found
-        return {key for number, key in keys.items() if number < trial.number or not (lagged or number == trial.number)}
+            others = [taken.trials.get(key, ()) for key in keys]
+        number = trial.number
+        return [any(other < number or not (lagged or other == number) for other in each) for each in others]
+
+    def _look_up(self, trial: Trial) -> None:
+        """Take in what trials before this one try of which nobody here was told."""
+        with self._taken.locked() as taken:
+            if taken.lowest_unknown >= trial.number:
+                return
+            known = set(taken.keys)
+        # Of an earlier run, or another optimizer's. One that another optimizer has now may be half suggested, but for
+        # those that the sampler has waited for.
+        lagged = isinstance(trial.study.sampler, LaggedSampler)
+        found = {
+            other.number: _key(self.space.complete(other.params))
+            for other in trial.study.get_trials(deepcopy=False)
+            if other.number not in known
+            and (other.state.is_finished() or (lagged and other.number < trial.number and other.params))
+        }
+        with self._taken.locked() as taken:
+            for number, key in found.items():
+                taken.put(number, key)
 
 
 def _proposed(trial: Trial, name: str, values: Values) -> ParamValue:

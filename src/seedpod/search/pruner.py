@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
@@ -16,6 +16,7 @@ from optuna.pruners import (
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from seedpod.guarded import Guarded
 from seedpod.search.attempts import as_it_counts, revive
 from seedpod.search.view import StudyView
 
@@ -26,6 +27,7 @@ _KEPT = 3
 _PATIENCE = 2
 """Epochs without a better value that ``patient`` waits for before it looks at the median."""
 _LOOK = 0.05  # seconds between looks whether the storage knows an end
+_FEW = 32  # trials that are looked up one by one; of more, all that there are
 _LATEST = 120.0  # seconds after which nobody will tell it any more: twice what SQLite waits for others
 
 
@@ -50,7 +52,7 @@ def make_pruner(name: str, epochs: tuple[int, int], lag: int | None) -> BasePrun
         "patient": lambda: PatientPruner(median(), patience=_PATIENCE),
         "none": NopPruner,
     }
-    return makers[name]() if lag is None else LaggedPruner(makers[name], lag)
+    return makers[name]() if lag is None or name == "none" else LaggedPruner(makers[name], lag)
 
 
 class LaggedPruner(BasePruner):
@@ -74,25 +76,47 @@ class LaggedPruner(BasePruner):
         self._make = make
         self._lag = lag
         self._patience = patience
+        self._ended: Guarded[list[FrozenTrial]] = Guarded([])  # from trial 0 on, as far as none is missing
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """See BasePruner."""
-        known = self._known(study, trial.number)
-        view = StudyView(study, [as_it_counts(other) for other in known])
+        view = StudyView(study, self._known(study, trial.number))
         pruned = self._make().prune(view, as_it_counts(trial))
         revive(study._storage, trial, notes=view.written)  # noqa: SLF001
         return pruned
 
     def _known(self, study: Study, number: int) -> list[FrozenTrial]:
-        """The trials that decide, all ended, in their order."""
-        latest = time.monotonic() + self._patience
+        """The trials that decide, all ended, in their order, as they count."""
+        count, latest = max(0, number - self._lag + 1), time.monotonic() + self._patience
         while True:
-            known = [other for other in study.get_trials(deepcopy=False) if other.number <= number - self._lag]
-            running = [other.number for other in known if not other.state.is_finished()]
-            if not running:
-                return sorted(known, key=lambda other: other.number)
+            with self._ended.locked() as ended:
+                known, begin = ended[:count], len(ended)
+            if len(known) == count:
+                return known
+            new = _ended(study, begin, count)
+            with self._ended.locked() as ended:
+                ended.extend(new[len(ended) - begin :])
+                missing = len(ended)
+            if missing >= count:
+                continue
             if time.monotonic() > latest:
                 raise AssertionError(
-                    f"trial {number} is judged before trial {running[0]} has ended: the sampler has another lag"
+                    f"trial {number} is judged before trial {missing} has ended: the sampler has another lag"
                 )
             time.sleep(_LOOK)
+
+
+def _ended(study: Study, begin: int, end: int) -> list[FrozenTrial]:
+    """The trials of these numbers that the storage has, in order, up to the first that has not ended."""
+    storage, found = study._storage, []  # noqa: SLF001
+    trials: Iterable[FrozenTrial]
+    if end - begin > _FEW:
+        trials = study.get_trials(deepcopy=False)[begin:end]
+    else:
+        ids = (storage.get_trial_id_from_study_id_trial_number(study._study_id, n) for n in range(begin, end))  # noqa: SLF001
+        trials = map(storage.get_trial, ids)
+    for trial in trials:
+        if not trial.state.is_finished():
+            break
+        found.append(as_it_counts(trial))
+    return found

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import optuna
+from optuna.distributions import BaseDistribution
 
 from seedpod.errors import ConfigError
 from seedpod.hyperparameters import is_read, known, layer_of
@@ -77,6 +78,17 @@ class SearchSpace:
     def suggest(self, trial: optuna.Trial) -> Params:
         """Ask for one value of each hyperparameter that the model reads."""
         return self.walk(lambda name, values: _ask(trial, name, values))
+
+    def drawn_from(self, chosen: Params) -> dict[str, tuple[ParamValue, BaseDistribution]]:
+        """What of a configuration there was a choice of, each with what Optuna draws it from."""
+        drawn = {}
+
+        def choose(name: str, values: Values) -> ParamValue:
+            drawn[name] = chosen[name], values.distribution
+            return chosen[name]
+
+        self.walk(choose)
+        return drawn
 
     def sensible(self) -> Params:
         """What one would try without a search: known-good values, or those of the space that are next to them."""

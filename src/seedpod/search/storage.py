@@ -2,21 +2,16 @@
 
 import json
 import logging
-import os
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import get_lock_file
+from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 
 from seedpod.errors import ConfigError, SeedpodError
+from seedpod.search.journal import RunJournal
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +31,7 @@ def open_storage(setting: str, journal: Path) -> BaseStorage:
     if not setting:
         heal_journal(journal)
         try:
-            return JournalStorage(_Journal(journal))
+            return RunJournal(journal)
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise _damaged(journal, f"{type(error).__name__}: {error}") from error
     scheme, _, rest = setting.partition("://")
@@ -115,38 +110,6 @@ def explained(error: BaseException) -> BaseException:
         f"the study's storage failed ({_first_line(error)}). What was written before is whole: see that it answers "
         f"and start again."
     )
-
-
-class _Journal(JournalFileBackend):
-    """Optuna's journal file; one that cannot be written is no bug, is named, and keeps whole lines alone."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with _naming(path):
-            super().__init__(str(path))
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with _naming(self._path), get_lock_file(self._lock):
-            size = self._path.stat().st_size
-            try:
-                with self._path.open("ab") as file:
-                    file.write(b"".join(json.dumps(fact, separators=(",", ":")).encode() + b"\n" for fact in logs))
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError:
-                # A full disk takes half a line, and the next one, if it fits, would go on in the middle of it.
-                os.truncate(self._path, size)
-                raise
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SeedpodError(
-            f"cannot write {path} ({error.strerror}). Make room or mend the permissions and start again."
-        ) from error
 
 
 def _damaged(journal: Path, where: str) -> SeedpodError:

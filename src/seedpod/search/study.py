@@ -233,6 +233,7 @@ def optimize(
         lease: When another optimizer of a shared study is taken for dead.
         ahead: How many trials may be under way in addition, each in the place of one that ``about_to_end``.
     """
+    study.take_stock()
     study.places = Places(jobs)
     # Not Optuna's own timeout, which asks the wall clock: setting that forward would end the search.
     study.until = time.monotonic() + timeout if timeout else float("inf")
@@ -243,9 +244,14 @@ def optimize(
             _run(study, watched, trials, jobs + ahead)
     except BaseException as error:  # noqa: BLE001 - the study could not be told how a trial ended
         failed(explained(error))
-    untold = [number for number in watched.untold() if study.has(number)]
-    if untold:
-        failed(SeedpodError(f"the study was not told how trial {untold[0]} ended; its record has it. Start again."))
+    try:
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        untold = [trial.number for trial in running if watched.ended(trial.number) and study.has(trial.number)]
+    except Exception as error:  # noqa: BLE001 - whatever a storage raises
+        failed(explained(error))
+    else:
+        if untold:
+            failed(SeedpodError(f"the study was not told how trial {untold[0]} ended; its record has it. Start again."))
 
 
 def _run(study: SearchStudy, watched: "_Watched", trials: int, threads: int) -> None:
@@ -256,7 +262,6 @@ def _run(study: SearchStudy, watched: "_Watched", trials: int, threads: int) -> 
                 n_trials=trials,
                 n_jobs=threads,
                 catch=(TrialError,),
-                callbacks=[watched.told],
             )
         except _LeftOpen:
             return
@@ -285,7 +290,7 @@ class _Watched:
         self._objective = objective
         self._stopping = stopping
         self._failed = failed
-        self._untold: Guarded[set[int]] = Guarded(set())
+        self._ended: Guarded[set[int]] = Guarded(set())
 
     def ask(self, ask: Callable[[], Trial]) -> Trial:
         """Ask for a trial, when there is a place for it."""
@@ -310,6 +315,8 @@ class _Watched:
             return self._run(trial)
         finally:
             self._places.free(trial.number)
+            if self._stopping():
+                trial.study.stop()
 
     def _run(self, trial: Trial) -> float | Sequence[float]:
         try:
@@ -328,21 +335,18 @@ class _Watched:
         except BaseException as error:
             self._failed(explained(error))
             raise _LeftOpen from error
-        with self._untold.locked() as numbers:
+        with self._ended.locked() as numbers:
             numbers.add(trial.number)
         return values
 
-    def told(self, study: Study, trial: FrozenTrial) -> None:
-        """The study knows how the trial ended."""
-        with self._untold.locked() as numbers:
-            numbers.discard(trial.number)
-        if self._stopping():
-            study.stop()
+    def ended(self, number: int) -> bool:
+        """Whether this trial came to its end here.
 
-    def untold(self) -> list[int]:
-        """Trials that ended and of which the study does not know."""
-        with self._untold.locked() as numbers:
-            return sorted(numbers)
+        That its study knows is not told by a callback, for which Optuna copies the whole trial (0.3 ms), but looked up
+        when all have ended.
+        """
+        with self._ended.locked() as numbers:
+            return number in numbers
 
 
 def about_to_end(study: SearchStudy, number: int) -> None:

@@ -1,0 +1,99 @@
+"""What a no-op trial takes where its study is kept: journal, SQLite, or PostgreSQL with 1, 2, 4 optimizers.
+
+    uv run --extra postgres benchmarks/shared_storage.py [trials=100] [optimizers=1,2,4] [stores=…]
+
+The same searches as those of coordinator.py, each optimizer a process; PostgreSQL is a server of our own on this
+machine, with its usual ``fsync``. Told are trials a second of all optimizers together, and the CPU time of an optimizer
+for each of its trials. Where trials take longer than the search's share of them, that CPU time bounds how many one
+optimizer can have in flight: in flight <= seconds of a trial / CPU seconds of a trial.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+
+from coordinator import search
+
+from seedpod.training.datasets import prepare
+
+PSQL = Path("/usr/bin/psql")
+ARGUMENTS = {"trials": "100", "optimizers": "1,2,4", "stores": "journal,SQLite,PostgreSQL"}
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """The address of a server of our own, on a Unix socket."""
+    initdb = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    before = [] if os.getuid() else ["runuser", "-u", "postgres", "--"]
+    folder = Path(mkdtemp(prefix="seedpod-pg-"))
+    folder.chmod(0o777)
+    data, control = folder / "data", str(initdb.with_name("pg_ctl"))
+    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}'"
+
+    def run(*words: str) -> None:
+        subprocess.run([*before, *words], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    try:
+        run(str(initdb), "-D", str(data), "-A", "trust", "-U", "postgres", "-N")
+        run(control, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+        yield f"postgresql://postgres@/postgres?host={folder}"
+        run(control, "-D", str(data), "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def measured(folder: Path, trials: int, storage: str, optimizers: int) -> tuple[float, float]:
+    """Trials a second of all, and CPU milliseconds a trial; each optimizer in a process of its own."""
+    places = [folder / str(number) for number in range(optimizers)]
+    for place in places:
+        place.mkdir()
+        (place / "cache").symlink_to(folder.parent / "cache")
+    commands = [[sys.executable, __file__, "--one", str(place), str(trials), storage] for place in places]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    told = [json.loads(process.communicate()[0].splitlines()[-1]) for process in running]
+    began, ended = min(each["began"] for each in told), max(each["ended"] for each in told)
+    return trials / (ended - began), 1e3 * sum(each["cpu"] for each in told) / trials
+
+
+def one(folder: Path, trials: int, storage: str) -> None:
+    """One optimizer; how long its trials took."""
+    cpu = time.process_time()
+    found = search(folder, trials, "random", storage)
+    ended = time.time() - found["end_s"]
+    took = {"began": ended - found["all_s"], "ended": ended, "cpu": time.process_time() - cpu}
+    print(json.dumps(took))
+
+
+def main() -> None:
+    """Measure and print."""
+    if sys.argv[1:2] == ["--one"]:
+        one(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+        return
+    given = ARGUMENTS | dict(argument.split("=", 1) for argument in sys.argv[1:])
+    trials, counts = int(given["trials"]), [int(count) for count in given["optimizers"].split(",")]
+    print(f"{trials} no-op trials, 4 at once in each optimizer\n")
+    print("| study in | optimizers | trials/s | CPU of an optimizer a trial |\n|---|---|---|---|")
+    with TemporaryDirectory() as name, postgres() as server:
+        prepare("digits", Path(name) / "cache")
+        rows = [("journal", "", 1), ("SQLite", f"sqlite:///{name}/study.db", 1)]
+        rows += [("PostgreSQL", server, count) for count in counts]
+        for number, (label, storage, count) in enumerate(row for row in rows if row[0] in given["stores"].split(",")):
+            place = Path(name) / str(number)
+            place.mkdir()
+            address = storage.replace("/postgres?", f"/run{number}?")
+            if label == "PostgreSQL":
+                make = [str(PSQL), "-q", "-U", "postgres", "-h", storage.partition("host=")[2]]
+                subprocess.run([*make, "-c", f"create database run{number}"], check=True)
+            speed, cpu = measured(place, trials, address, count)
+            print(f"| {label} | {count} | {speed:.1f} | {cpu:.1f} ms |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
