@@ -1,0 +1,161 @@
+"""Measure seedpod beside its peers and its floors: one command, one table.
+
+    python benchmarks/run.py [NAME ...] [--quick] [--json FILE] [--against FILE]
+    python benchmarks/run.py --list
+    python benchmarks/run.py --readme FILE        # README's section of results, from a kept run
+
+Without names all benchmarks run. Each row is a ratio of two measures of the same run: how many times as good as a peer,
+or which share of what a floor allows; 1 is as good, more is better. The range is that of the repeats. Peers come from
+the extra ``bench``; one that is not installed is named under the table. A run is kept in ``benchmarks/results``, where
+git does not look; ``--against`` compares with a kept run, and ends with exit code 1 where a row became worse by more
+than its spread.
+"""
+
+import argparse
+import ast
+import importlib
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from apart import Broken, NotHere  # noqa: E402 - found beside this file, wherever it is called from
+from machine import load, machine, sentence  # noqa: E402
+from rows import Note, Row, as_json, rows_of, table, worse  # noqa: E402
+
+ROOT = HERE.parent
+BEGIN, END = "<!-- results: benchmarks/run.py --readme -->", "<!-- /results -->"
+BENCHMARKS = (
+    "startup",
+    "per_trial",
+    "local_efficiency",
+    "many_trials",
+    "remote_efficiency",
+    "throughput",
+    "fresh_process",
+    "latency",
+    "progress",
+    "dashboard_overhead",
+    "lag",
+    "refill",
+    "shared_pages",
+    "epochs_saved",
+    "same_study",
+    "search_quality",
+)
+LONG = ("lag", "epochs_saved", "same_study", "search_quality")
+"""Those that take more than ten minutes each and know no quick form: they run where they are named, or without
+``--quick``."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run what was asked for; the exit code."""
+    options = _parsed(words)
+    if options.list:
+        for name in BENCHMARKS:
+            print(f"{name:20}{describe(name)}")
+        return 0
+    if options.readme:
+        return _write_readme(options.readme)
+    before = rows_of(json.loads(options.against.read_bytes())) if options.against else []
+    rows, notes, kept = _run(options.names, quick=options.quick, words=sys.argv[1:] if words is None else words)
+    path = options.json or HERE / "results" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print("\n".join([*rendered(kept), "", f"kept in {path}"]))
+    lines = worse(rows, before)
+    if options.against:
+        print("\n".join(["", *(f"worse: {line}" for line in lines)]) if lines else "\nnothing became worse")
+    return int(bool(lines))
+
+
+def describe(name: str) -> str:
+    """The first line of what a benchmark says of itself, without importing it."""
+    text = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text(encoding="utf-8"))) or ""
+    return text.splitlines()[0]
+
+
+def rendered(kept: dict[str, Any]) -> list[str]:
+    """A kept run as text: what it was measured with, the table, and what has no row."""
+    lines = [
+        f"Measured on {kept['made']} by `{kept['command']}`: {sentence(kept['machine'])}. "
+        f"Load before it: {kept['load']:g}.",
+        "",
+        *table(rows_of(kept)),
+    ]
+    if kept["notes"]:
+        lines += ["", *(f"- No row of {note['name']}: {note['why']}" for note in kept["notes"])]
+    return lines
+
+
+def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; all where none is named")
+    parser.add_argument("--list", action="store_true", help="name the benchmarks and what each measures")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats: under five minutes in all")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the run")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with a kept run")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="write README's results from a kept run")
+    options = parser.parse_args(words)
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; --list names those that there are")
+    return options
+
+
+def _run(names: Sequence[str], *, quick: bool, words: Sequence[str]) -> tuple[list[Row], list[Note], dict[str, Any]]:
+    rows: list[Row] = []
+    notes: list[Note] = []
+    began, before = time.monotonic(), load()
+    for name in names or BENCHMARKS:
+        if quick and name in LONG and not names:
+            notes.append(Note(name, "it takes long; name it, or leave --quick away"))
+            continue
+        since = time.monotonic()
+        print(f"{name}: {describe(name)}", file=sys.stderr, flush=True)
+        try:
+            for each in importlib.import_module(name).rows(quick):
+                (rows if isinstance(each, Row) else notes).append(each)
+                print(f"  {each.name}: {_briefly(each)}", file=sys.stderr, flush=True)
+        except (Broken, NotHere) as error:
+            notes.append(Note(name, str(error)))
+            print(f"  {error}", file=sys.stderr, flush=True)
+        print(f"  {time.monotonic() - since:.0f} s", file=sys.stderr, flush=True)
+    about = {
+        "made": f"{datetime.now(UTC):%Y-%m-%d}",
+        "command": shlex.join(["python", "benchmarks/run.py", *_without_paths(words)]),
+        "seconds": round(time.monotonic() - began),
+        "load": before,
+        "machine": machine(),
+    }
+    return rows, notes, as_json(rows, notes, about)
+
+
+def _briefly(found: Row | Note) -> str:
+    return found.why.splitlines()[-1] if isinstance(found, Note) else f"{found.ratio:.3f} of {found.against}"
+
+
+def _without_paths(words: Sequence[str]) -> list[str]:
+    """What says what was measured: names and ``--quick``, not where it was kept."""
+    return [word for word in words if word == "--quick" or word in BENCHMARKS]
+
+
+def _write_readme(path: Path) -> int:
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    lines = rendered(json.loads(path.read_bytes()))
+    readme.write_text("\n".join([f"{head}{BEGIN}", *lines, f"{END}{tail}"]), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
