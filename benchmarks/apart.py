@@ -43,7 +43,7 @@ def apart(what: str, *, seconds: float = 1800.0, variables: dict[str, str] | Non
         process = subprocess.Popen(
             [sys.executable, __file__, what, json.dumps(given), str(answer)],
             cwd=folder,
-            env=_environment(variables or {}),
+            env=environment(variables),
             stdout=said,
             stderr=said,
             start_new_session=True,
@@ -65,11 +65,11 @@ def apart(what: str, *, seconds: float = 1800.0, variables: dict[str, str] | Non
         return json.loads(answer.read_bytes())
 
 
-def _environment(more: dict[str, str]) -> dict[str, str]:
+def environment(more: dict[str, str] | None = None) -> dict[str, str]:
     """Ours, with this folder for our trainer processes to import from, and without settings of a search."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SEEDPOD_", "RUNPOD_"))}
     paths = os.pathsep.join(filter(None, [str(HERE), kept.get("PYTHONPATH", "")]))
-    return {**kept, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", **more}
+    return {**kept, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", **(more or {})}
 
 
 def _called(what: str, given: str, answer: str) -> None:

@@ -1,7 +1,7 @@
 """How near 32 trials of 1 s at 4 workers come to 8 s, on this machine, beside peers.
 
-``python benchmarks/run.py local_efficiency``. Ours is the whole search with its crash-safe journal on warm processes. The
-floor is the trials' own time. Ours and each peer take turns, so that what else the machine does meets all alike.
+``python benchmarks/run.py local_efficiency``. Ours is the whole search with its crash-safe journal on warm processes.
+The floor is the trials' own time. Ours and each peer take turns, so that what else the machine does meets all alike.
 """
 
 from apart import Broken, NotHere, apart

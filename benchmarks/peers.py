@@ -15,7 +15,9 @@ AXES = 16
 """Numbers that a trial chooses on average in ours."""
 
 
-def optuna_threads(trials: int, pause: float, workers: int, storage: str) -> dict[str, float]:
+def optuna_threads(
+    trials: int, pause: float, workers: int, storage: str, journal: str = "study.journal"
+) -> dict[str, float]:
     """Optuna's ``n_jobs``; the storage is ``memory``, ``journal`` or ``sqlite``. Also tells the MB that it grew by."""
     import optuna
     from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
@@ -32,7 +34,7 @@ def optuna_threads(trials: int, pause: float, workers: int, storage: str) -> dic
     space = proposals_of(config, prepare("digits", Path("cache")), read_definition(config), []).space
     made = {
         "memory": InMemoryStorage,
-        "journal": lambda: JournalStorage(JournalFileBackend("study.journal")),
+        "journal": lambda: JournalStorage(JournalFileBackend(journal)),
         "sqlite": lambda: RDBStorage("sqlite:///study.db"),
     }[storage]()
     study = optuna.create_study(storage=made, sampler=optuna.samplers.RandomSampler(seed=0), direction="maximize")
@@ -73,6 +75,12 @@ def ray_tune(trials: int, pause: float, workers: int) -> dict[str, float]:
         def step(self) -> dict[str, Any]:
             time.sleep(pause)
             return {"value": self._x, "done": True}
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            """Nothing to keep."""
+
+        def load_checkpoint(self, checkpoint: object) -> None:
+            """Nothing was kept."""
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self._x = new_config["x0"]

@@ -1,8 +1,8 @@
 """What a trial that does nothing costs: coordinator, journal, record and warm process, beside peers.
 
-``python benchmarks/run.py per_trial``. Four trials at once through the whole of ours: proposals, board, events, a record a
-trial, the study's crash-safe journal, four warm processes. Peers keep less: Optuna's threads run the trial in the
-coordinator and write no record. TPE's own growth is the row of its own.
+``python benchmarks/run.py per_trial``. Four trials at once through the whole of ours: proposals, board, events, a
+record a trial, the study's crash-safe journal, four warm processes. Peers keep less: Optuna's threads run the trial in
+the coordinator and write no record. TPE's own growth is the row of its own.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,13 @@ def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
         target = Target(LIMIT_MS, "ours") if trials == 1_000 else None
         what = f"a trial that does nothing, of {trials:,}, 4 at once"
         yield Row(
-            f"per_trial.{trials}/optuna", what, "ms", tuple(ours), "Optuna n_jobs, journal", tuple(theirs), target=target
+            f"per_trial.{trials}/optuna",
+            what,
+            "ms",
+            tuple(ours),
+            "Optuna n_jobs, journal",
+            tuple(theirs),
+            target=target,
         )
     trials = 50 if quick else 200
     yield from _peers(trials, tuple(_ours(trials, "random") for _ in range(repeats)))

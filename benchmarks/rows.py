@@ -1,4 +1,4 @@
-"""What a benchmark finds: rows, each a ratio measured in one run against a peer or a floor; their JSON and their table."""
+"""What a benchmark finds: rows, each a ratio measured in one run against a peer or a floor; as JSON and as a table."""
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

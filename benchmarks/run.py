@@ -65,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.readme:
         return _write_readme(options.readme)
     before = rows_of(json.loads(options.against.read_bytes())) if options.against else []
-    rows, notes, kept = _run(options.names, quick=options.quick, words=sys.argv[1:] if words is None else words)
+    rows, kept = _run(options.names, quick=options.quick, words=sys.argv[1:] if words is None else words)
     path = options.json or HERE / "results" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -84,12 +84,8 @@ def describe(name: str) -> str:
 
 def rendered(kept: dict[str, Any]) -> list[str]:
     """A kept run as text: what it was measured with, the table, and what has no row."""
-    lines = [
-        f"Measured on {kept['made']} by `{kept['command']}`: {sentence(kept['machine'])}. "
-        f"Load before it: {kept['load']:g}.",
-        "",
-        *table(rows_of(kept)),
-    ]
+    measured = f"Measured on {kept['made']} by `{kept['command']}`, with a load of {kept['load']:g} before it:"
+    lines = [f"{measured} {sentence(kept['machine'])}.", "", *table(rows_of(kept))]
     if kept["notes"]:
         lines += ["", *(f"- No row of {note['name']}: {note['why']}" for note in kept["notes"])]
     return lines
@@ -110,7 +106,7 @@ def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _run(names: Sequence[str], *, quick: bool, words: Sequence[str]) -> tuple[list[Row], list[Note], dict[str, Any]]:
+def _run(names: Sequence[str], *, quick: bool, words: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
     rows: list[Row] = []
     notes: list[Note] = []
     began, before = time.monotonic(), load()
@@ -135,7 +131,7 @@ def _run(names: Sequence[str], *, quick: bool, words: Sequence[str]) -> tuple[li
         "load": before,
         "machine": machine(),
     }
-    return rows, notes, as_json(rows, notes, about)
+    return rows, as_json(rows, notes, about)
 
 
 def _briefly(found: Row | Note) -> str:

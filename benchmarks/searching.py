@@ -1,4 +1,4 @@
-"""Searches of ours that train nothing, by the way that real ones go: ModelOptimizer, LocalBackend, a crash-safe journal."""
+"""Searches of ours that train nothing, by the way of real ones: ModelOptimizer, LocalBackend, crash-safe journal."""
 
 import os
 import threading
@@ -22,9 +22,9 @@ TRAINER = "fixed_time_trainer:make"
 _LASTING = PoolLimits(trials=10**9)  # what trains nothing leaves nothing behind: no process need be replaced
 
 
-def spec(number: int, epochs: int = 1, **params: Any) -> TrialSpec:
-    """A trial for a trainer that looks at no images."""
-    return TrialSpec(number, "digits", "0" * 16, params, number, 0, ("val_accuracy",), epochs, 1, 0.2, 10**7, 0.0)
+def spec(number: int, fingerprint: str = "0" * 16, epochs: int = 1, **params: Any) -> TrialSpec:
+    """A trial on the digits; those that train nothing look at no images and need no fingerprint."""
+    return TrialSpec(number, "digits", fingerprint, params, number, 0, ("val_accuracy",), epochs, 1, 0.2, 10**7, 0.0)
 
 
 class Watch(Observer):
@@ -49,7 +49,7 @@ class Watch(Observer):
         self.last = time.monotonic()
 
 
-def search(
+def search(  # noqa: PLR0917 - called by name, through JSON
     trials: int, pause: float = 0.0, workers: int = 4, sampler: str = "random", folder: str = ".", cache_dir: str = "."
 ) -> dict[str, float]:
     """Search on warm trainer processes whose trials take ``pause`` seconds, or go on with the search of that folder.
