@@ -6,6 +6,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,9 @@ _LAST = 12  # lines of what a process has said
 
 class NotHere(Exception):
     """A package that the measurement needs is not installed; its text says which."""
+
+
+_PATH = re.compile(r"(?:/[^/\s'\"]+){2,}")
 
 
 class Broken(Exception):
@@ -63,6 +67,12 @@ def apart(what: str, *, seconds: float = 1800.0, variables: dict[str, str] | Non
         if process.returncode:
             raise Broken("\n".join(lines[-_LAST:]))
         return json.loads(answer.read_bytes())
+
+
+def briefly(error: BaseException) -> str:
+    """The last line of what an error says, without paths of this machine."""
+    lines = str(error).strip().splitlines()
+    return _PATH.sub("…", lines[-1]) if lines else type(error).__name__
 
 
 def environment(more: dict[str, str] | None = None) -> dict[str, str]:

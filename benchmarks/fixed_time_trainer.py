@@ -34,6 +34,7 @@ class FixedTimeTrainer:
         value = spec.seed * 2654435761 % 2**32 / 2**32  # Knuth's multiplicative hash
         deaf = bool(spec.params.get("deaf"))
         if deaf:
+            self._noted.parent.mkdir(parents=True, exist_ok=True)
             self._noted.write_text(str(os.getpid()), encoding="ascii")
         began = time.monotonic()
         history = []

@@ -4,7 +4,7 @@
 The floor is the trials' own time. Ours and each peer take turns, so that what else the machine does meets all alike.
 """
 
-from apart import Broken, NotHere, apart
+from apart import Broken, NotHere, apart, briefly
 from rows import Found, Note, Row, Target
 
 TRIALS, WORKERS = 32, 4
@@ -31,7 +31,7 @@ def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
                 mine.append(_seconds("searching:search", pause))
                 theirs.append(_seconds(function, pause, **given))
         except (NotHere, Broken) as error:
-            beside.append(Note(f"local_efficiency/{peer}", str(error)))
+            beside.append(Note(f"local_efficiency/{peer}", briefly(error)))
         else:
             beside.append(Row(f"local_efficiency/{peer}", what, "s", tuple(mine), peer, tuple(theirs)))
         ours += mine

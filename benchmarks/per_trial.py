@@ -7,7 +7,7 @@ the coordinator and write no record. TPE's own growth is the row of its own.
 
 from collections.abc import Iterator
 
-from apart import Broken, NotHere, apart
+from apart import Broken, NotHere, apart, briefly
 from rows import Found, Note, Row, Target
 
 WORKERS = 4
@@ -63,6 +63,6 @@ def _peers(trials: int, ours: tuple[float, ...]) -> Iterator[Row | Note]:
         try:
             theirs = tuple(_milliseconds(function, trials, **given) for _ in ours)
         except (NotHere, Broken) as error:
-            yield Note(name, str(error))
+            yield Note(name, briefly(error))
             continue
         yield Row(name, f"a trial that does nothing, of {trials}, 4 at once", "ms", ours, peer, theirs)

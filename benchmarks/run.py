@@ -2,7 +2,8 @@
 
     python benchmarks/run.py [NAME ...] [--quick] [--json FILE] [--against FILE]
     python benchmarks/run.py --list
-    python benchmarks/run.py --readme FILE        # README's section of results, from a kept run
+    python benchmarks/run.py --show FILE [--against FILE]     # a kept run, without measuring anything
+    python benchmarks/run.py --readme FILE                    # writes README's section of results from a kept run
 
 Without names all benchmarks run. Each row is a ratio of two measures of the same run: how many times as good as a peer,
 or which share of what a floor allows; 1 is as good, more is better. The range is that of the repeats. Peers come from
@@ -15,7 +16,6 @@ import argparse
 import ast
 import importlib
 import json
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -26,13 +26,14 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from apart import Broken, NotHere  # noqa: E402 - found beside this file, wherever it is called from
+from apart import briefly  # noqa: E402 - found beside this file, wherever it is called from
 from machine import load, machine, sentence  # noqa: E402
 from rows import Note, Row, as_json, rows_of, table, worse  # noqa: E402
 
 ROOT = HERE.parent
 BEGIN, END = "<!-- results: benchmarks/run.py --readme -->", "<!-- /results -->"
 BENCHMARKS = (
+    "help",
     "startup",
     "per_trial",
     "local_efficiency",
@@ -63,17 +64,17 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"{name:20}{describe(name)}")
         return 0
     if options.readme:
-        return _write_readme(options.readme)
-    before = rows_of(json.loads(options.against.read_bytes())) if options.against else []
-    rows, kept = _run(options.names, quick=options.quick, words=sys.argv[1:] if words is None else words)
-    path = options.json or HERE / "results" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print("\n".join([*rendered(kept), "", f"kept in {path}"]))
-    lines = worse(rows, before)
-    if options.against:
-        print("\n".join(["", *(f"worse: {line}" for line in lines)]) if lines else "\nnothing became worse")
-    return int(bool(lines))
+        _write_readme(_read(options.readme))
+        return 0
+    before = _read(options.against) if options.against else None
+    if options.show:
+        kept = _read(options.show)
+    else:
+        path = options.json or HERE / "results" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+        kept = _run(options.names, path, quick=options.quick)
+        print(f"kept in {path}", file=sys.stderr)
+    print("\n".join(rendered(kept)))
+    return 0 if before is None else _compare(kept, before)
 
 
 def describe(name: str) -> str:
@@ -98,6 +99,7 @@ def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats: under five minutes in all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the run")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with a kept run")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="show a kept run")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="write README's results from a kept run")
     options = parser.parse_args(words)
     unknown = [name for name in options.names if name not in BENCHMARKS]
@@ -106,51 +108,67 @@ def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _run(names: Sequence[str], *, quick: bool, words: Sequence[str]) -> tuple[list[Row], dict[str, Any]]:
+def _run(names: Sequence[str], path: Path, *, quick: bool) -> dict[str, Any]:
+    """Run and keep, after each benchmark what is known so far."""
+    about = {
+        "made": f"{datetime.now(UTC):%Y-%m-%d}",
+        "command": " ".join(["python benchmarks/run.py", *names, *(["--quick"] if quick else [])]),
+        "load": load(),
+        "machine": machine(),
+    }
     rows: list[Row] = []
     notes: list[Note] = []
-    began, before = time.monotonic(), load()
-    for name in names or BENCHMARKS:
-        if quick and name in LONG and not names:
-            notes.append(Note(name, "it takes long; name it, or leave --quick away"))
-            continue
+    began = time.monotonic()
+    chosen = names or [name for name in BENCHMARKS if not (quick and name in LONG)]
+    if quick and not names:
+        notes += [Note(name, "it takes long: name it, or leave --quick away") for name in LONG]
+    kept: dict[str, Any] = {}
+    for name in chosen:
         since = time.monotonic()
         print(f"{name}: {describe(name)}", file=sys.stderr, flush=True)
         try:
             for each in importlib.import_module(name).rows(quick):
                 (rows if isinstance(each, Row) else notes).append(each)
                 print(f"  {each.name}: {_briefly(each)}", file=sys.stderr, flush=True)
-        except (Broken, NotHere) as error:
-            notes.append(Note(name, str(error)))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - one that fails takes no other's rows with it
+            notes.append(Note(name, briefly(error)))
             print(f"  {error}", file=sys.stderr, flush=True)
         print(f"  {time.monotonic() - since:.0f} s", file=sys.stderr, flush=True)
-    about = {
-        "made": f"{datetime.now(UTC):%Y-%m-%d}",
-        "command": shlex.join(["python", "benchmarks/run.py", *_without_paths(words)]),
-        "seconds": round(time.monotonic() - began),
-        "load": before,
-        "machine": machine(),
-    }
-    return rows, as_json(rows, notes, about)
+        kept = as_json(rows, notes, {**about, "seconds": round(time.monotonic() - began)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return kept
 
 
 def _briefly(found: Row | Note) -> str:
-    return found.why.splitlines()[-1] if isinstance(found, Note) else f"{found.ratio:.3f} of {found.against}"
+    return found.why if isinstance(found, Note) else f"{found.ratio:.3f} of {found.against}"
 
 
-def _without_paths(words: Sequence[str]) -> list[str]:
-    """What says what was measured: names and ``--quick``, not where it was kept."""
-    return [word for word in words if word == "--quick" or word in BENCHMARKS]
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        kept: dict[str, Any] = json.loads(path.read_bytes())
+        rows_of(kept)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path} is no kept run: {error}")
+    return kept
 
 
-def _write_readme(path: Path) -> int:
+def _compare(kept: dict[str, Any], before: dict[str, Any]) -> int:
+    """Say what became worse; the exit code."""
+    if kept["machine"] != before["machine"]:
+        print(f"\nthe earlier run was measured with: {sentence(before['machine'])}")
+    lines = worse(rows_of(kept), rows_of(before))
+    print("\n".join(["", *(f"worse: {line}" for line in lines)]) if lines else "\nnothing became worse")
+    return int(bool(lines))
+
+
+def _write_readme(kept: dict[str, Any]) -> None:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    lines = rendered(json.loads(path.read_bytes()))
-    readme.write_text("\n".join([f"{head}{BEGIN}", *lines, f"{END}{tail}"]), encoding="utf-8")
-    return 0
+    section = [f"{head}{BEGIN}", "", *rendered(kept), "", f"{END}{tail}"]
+    readme.write_text("\n".join(section), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ def search(  # noqa: PLR0917 - called by name, through JSON
     config = OptimizationConfig(
         trials=trials,
         sampler=sampler,
+        pruner="none",
         local_workers=workers,
         max_epochs_per_trial=1,
         results_dir=folder,

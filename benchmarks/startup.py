@@ -1,7 +1,7 @@
-"""How soon something is seen: ``help``, the first trial's beginning, the first finished epoch.
+"""How soon a search is under way: the first trial's beginning, the first finished epoch.
 
-``python benchmarks/run.py startup``. Each beside a floor: a bare interpreter, or a plain Keras script that trains its
-first epoch on the same images. Ours runs the command that people type, on the digits.
+``python benchmarks/run.py startup``. Beside what no search can do without: ``import optuna``, and a plain Keras script
+that trains its first epoch on the same images. Ours runs the command that people type, on the digits.
 """
 
 import json
@@ -14,23 +14,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from apart import apart, environment
-from rows import Found, Row, Target
+from help import OPTIMIZER, seconds
+from rows import Found, Row
 
-OPTIMIZER = Path(__file__).resolve().parents[1] / "optimizer.py"
-HELP_SECONDS = 0.3
 PATIENCE = 300.0  # seconds
 LOOK = 0.005  # seconds between looks at the events
 
 
 def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
-    """``help``, first trial, first epoch."""
-    repeats = 5 if quick else 15
-    ours, theirs = [], []
-    for _ in range(repeats):  # in turn
-        ours.append(_seconds([sys.executable, str(OPTIMIZER), "help"]))
-        theirs.append(_seconds([sys.executable, "-c", "pass"]))
-    target = Target(HELP_SECONDS, "ours")
-    yield Row("startup.help", "python optimizer.py help", "s", tuple(ours), "bare Python", tuple(theirs), target=target)
+    """First trial, first epoch."""
     trials, epochs, plain = [], [], []
     with TemporaryDirectory(prefix="seedpod-startup-") as folder:
         apart("startup:prepared", cache_dir=f"{folder}/cache")
@@ -42,7 +34,7 @@ def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
             apart("plain_keras:fit", images="digits", batch_size=64, epochs=1)
             plain.append(time.monotonic() - began)
     what = "python optimizer.py: until the first trial has begun"
-    floor = [_seconds([sys.executable, "-c", "import optuna"]) for _ in trials]
+    floor = [seconds([sys.executable, "-c", "import optuna"]) for _ in trials]
     yield Row("startup.trial", what, "s", tuple(trials), "import optuna", tuple(floor))
     what = "python optimizer.py: until its first epoch is known"
     yield Row("startup.epoch", what, "s", tuple(epochs), "plain Keras script, one epoch", tuple(plain))
@@ -53,12 +45,6 @@ def prepared(cache_dir: str) -> None:
     from seedpod.training.datasets import prepare
 
     prepare("digits", Path(cache_dir))
-
-
-def _seconds(command: list[str]) -> float:
-    began = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment())
-    return time.perf_counter() - began
 
 
 def _search(folder: Path, name: str) -> tuple[float, float]:
