@@ -1,8 +1,9 @@
-"""What a trial that does nothing costs: coordinator, journal, record and warm process, beside peers.
+"""What a trial that does nothing costs: the coordinator alone, and with the way to a process, beside peers.
 
 ``python benchmarks/run.py per_trial``. Four trials at once through the whole of ours: proposals, board, events, a
-record a trial, the study's crash-safe journal, four warm processes. Peers keep less: Optuna's threads run the trial in
-the coordinator and write no record. TPE's own growth is the row of its own.
+record a trial, the study's crash-safe journal; the trial is a call in the coordinator's threads, as it is with Optuna's
+``n_jobs``, or runs in four warm processes, as it is in a search. Peers keep less: no event, no record. What TPE adds as
+trials grow is in rows of its own.
 """
 
 from collections.abc import Iterator
@@ -16,33 +17,26 @@ LIMIT_MS = 6.0
 
 
 def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
-    """A row for each number of trials, and for each peer."""
-    repeats = 1 if quick else 3
-    for trials in (100, 1_000)[: 1 if quick else 2]:
-        ours, theirs = [], []
-        for _ in range(repeats):
-            ours.append(_ours(trials, "random"))
+    """The coordinator by the number of trials, processes, TPE, and each peer."""
+    for trials in (100, 300) if quick else (100, 1_000):
+        ours, processes, theirs = [], [], []
+        for _ in range(1 if quick else 3):  # in turn
+            ours.append(_ours(trials))
+            processes.append(_ours(trials, processes=True))
             theirs.append(_milliseconds("peers:optuna_threads", trials, workers=WORKERS, storage="journal"))
+        peer = "Optuna n_jobs, journal", tuple(theirs)
         target = Target(LIMIT_MS, "ours") if trials == 1_000 else None
         what = f"a trial that does nothing, of {trials:,}, 4 at once"
-        yield Row(
-            f"per_trial.{trials}/optuna",
-            what,
-            "ms",
-            tuple(ours),
-            "Optuna n_jobs, journal",
-            tuple(theirs),
-            target=target,
-        )
+        yield Row(f"per_trial.{trials}", f"{what}: the coordinator alone", "ms", tuple(ours), *peer, target=target)
+        yield Row(f"per_trial.{trials}.processes", f"{what}, in warm processes", "ms", tuple(processes), *peer)
+        tpe = (_ours(trials, "tpe"),)
+        yield Row(f"per_trial.{trials}.tpe", f"{what}: the coordinator alone, TPE", "ms", tpe, "random", (ours[-1],))
     trials = 50 if quick else 200
-    yield from _peers(trials, tuple(_ours(trials, "random") for _ in range(repeats)))
-    if not quick:
-        many, few = _ours(1_000, "tpe"), _ours(1_000, "random")
-        yield Row("per_trial.tpe", "a trial that does nothing, of 1,000, by TPE", "ms", (many,), "random", (few,))
+    yield from _peers(trials, tuple(_ours(trials, processes=True) for _ in range(1 if quick else 2)))
 
 
-def _ours(trials: int, sampler: str) -> float:
-    return _milliseconds("searching:search", trials, sampler=sampler, workers=WORKERS)
+def _ours(trials: int, sampler: str = "random", *, processes: bool = False) -> float:
+    return _milliseconds("searching:search", trials, sampler=sampler, workers=WORKERS, processes=processes)
 
 
 def _milliseconds(what: str, trials: int, **given: object) -> float:
@@ -65,4 +59,6 @@ def _peers(trials: int, ours: tuple[float, ...]) -> Iterator[Row | Note]:
         except (NotHere, Broken) as error:
             yield Note(name, briefly(error))
             continue
-        yield Row(name, f"a trial that does nothing, of {trials}, 4 at once", "ms", ours, peer, theirs)
+        yield Row(
+            name, f"a trial that does nothing, of {trials}, 4 at once, in warm processes", "ms", ours, peer, theirs
+        )

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fixed_time_trainer import PAUSE
+from fixed_time_trainer import PAUSE, FixedTimeTrainer
 
 from seedpod.backends.local import LocalBackend
 from seedpod.board import FinishedTrial, Snapshot
@@ -16,7 +16,7 @@ from seedpod.events import Observer, Plan
 from seedpod.optimizer import ModelOptimizer
 from seedpod.training.child import PoolLimits
 from seedpod.training.process import resident_mb
-from seedpod.trial import TrialBackend, TrialProgress, TrialSpec
+from seedpod.trial import Report, TrialBackend, TrialProgress, TrialResult, TrialSpec
 
 TRAINER = "fixed_time_trainer:make"
 _LASTING = PoolLimits(trials=10**9)  # what trains nothing leaves nothing behind: no process need be replaced
@@ -49,10 +49,50 @@ class Watch(Observer):
         self.last = time.monotonic()
 
 
-def search(  # noqa: PLR0917 - called by name, through JSON
-    trials: int, pause: float = 0.0, workers: int = 4, sampler: str = "random", folder: str = ".", cache_dir: str = "."
+class Threads:
+    """A backend without processes: what a search costs with it is the coordinator's cost.
+
+    Args:
+        at_once: Trials at once.
+    """
+
+    name = LocalBackend.name
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = at_once
+        self._trainer = FixedTimeTrainer(Path())
+
+    def run(self, spec: TrialSpec, report: Report) -> TrialResult:
+        """See TrialBackend."""
+        return self._trainer.train(spec, report, lambda: None)
+
+    def cancel_all(self) -> None:
+        """Nothing is cancelled here."""
+
+    def close(self) -> None:
+        """Nothing is to be closed."""
+
+
+def search(
+    *,
+    trials: int,
+    pause: float = 0.0,
+    workers: int = 4,
+    sampler: str = "random",
+    folder: str = ".",
+    cache_dir: str = ".",
+    processes: bool = True,
 ) -> dict[str, float]:
-    """Search on warm trainer processes whose trials take ``pause`` seconds, or go on with the search of that folder.
+    """Search with trials of ``pause`` seconds, or go on with the search of that folder.
+
+    Args:
+        trials: How many in all.
+        pause: Seconds of each.
+        workers: Trials at once.
+        sampler: Chooses them.
+        folder: Where the run's folder is.
+        cache_dir: Where the digits are prepared.
+        processes: Whether trials run in warm trainer processes, or in the coordinator's own threads.
 
     Returns:
         ``seconds`` from the first trial's beginning to the last one's end, ``cpu`` seconds of this process in the whole
@@ -78,6 +118,8 @@ def search(  # noqa: PLR0917 - called by name, through JSON
     def backend(*, workers: int, cache_dir: Path, jobs: Path) -> TrialBackend:  # noqa: ARG001 - the protocol's names
         nonlocal starting
         since = time.monotonic()
+        if not processes:
+            return Threads(workers)
         made = LocalBackend(workers, cache_dir, trainer=TRAINER, limits=_LASTING)
         _warm_up(made, workers)
         starting = time.monotonic() - since
