@@ -14,22 +14,21 @@ from rows import Found, Row
 
 def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
     """Warm, and replaced with a standby, beside fresh."""
-    trials = 3 if quick else 7
-    found = {
-        name: tuple(apart("fresh_process:measure", trials=trials, **given))
-        for name, given in (
-            ("warm", {"lasts": 10**9, "standby": 0, "pause": 0.0}),
-            ("standby", {"lasts": 1, "standby": 1, "pause": 15.0}),
-            ("fresh", {"lasts": 1, "standby": 0, "pause": 0.0}),
-        )
-    }
-    fresh = found["fresh"]
-    yield Row("fresh_process.warm", "a tiny trial, in a warm process", "s", found["warm"], "a fresh process", fresh)
-    what = "a tiny trial, after its process was replaced"
-    yield Row("fresh_process.standby", what, "s", found["standby"], "a fresh process", fresh)
+    trials = 2 if quick else 7
+    fresh = _seconds(trials, lasts=1, standby=0)
+    warm = _seconds(trials, lasts=10**9, standby=0)
+    yield Row("fresh_process.warm", "a tiny trial, in a warm process", "s", warm, "a fresh process", fresh)
+    if not quick:
+        replaced = _seconds(trials, lasts=1, standby=1, pause=15.0)
+        what = "a tiny trial, after its process was replaced by the standby"
+        yield Row("fresh_process.standby", what, "s", replaced, "a fresh process", fresh)
 
 
-def measure(trials: int, lasts: int, standby: int, pause: float) -> list[float]:
+def _seconds(trials: int, **given: float) -> tuple[float, ...]:
+    return tuple(apart("fresh_process:measure", trials=trials, **given))
+
+
+def measure(trials: int, lasts: int, standby: int, pause: float = 0.0) -> list[float]:
     """Seconds of each trial but the first, in processes that last so many trials; ``pause`` seconds between two."""
     from searching import spec
 

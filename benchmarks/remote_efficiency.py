@@ -29,12 +29,12 @@ EPOCHS = 5
 STARTING = 900.0  # seconds that 64 workers may take to start on two cores
 SIZES = ((1, 48), (2, 48), (4, 48), (6, 48), (16, 48), (64, 192))
 """In flight, and trials in all."""
-QUICK_SIZES = ((2, 8), (6, 24))
+QUICK_SIZES = ((4, 16),)
 
 
 def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
     """For each number in flight, beside the floor and beside the bare loop."""
-    seconds = 4.0 if quick else 10.0
+    seconds = 3.0 if quick else 10.0
     for workers, trials in QUICK_SIZES if quick else SIZES:
         given = {"workers": workers, "trials": trials, "seconds": seconds}
         ours = apart("remote_efficiency:ours", **given)
