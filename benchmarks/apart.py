@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+CACHE = str(Path(tempfile.gettempdir()) / "seedpod-bench-cache")
+"""Where measurements find the digits prepared, so that none of them waits for that."""
 _ABSENT = 3  # exit code where a package is missing
 _LAST = 12  # lines of what a process has said
 

@@ -8,7 +8,7 @@ already.
 import time
 from pathlib import Path
 
-from apart import apart
+from apart import CACHE, apart
 from rows import Found, Row
 
 
@@ -40,7 +40,7 @@ def measure(trials: int, lasts: int, standby: int, pause: float = 0.0) -> list[f
     tiny |= {"convs_per_block": 1, "normalization": "none", "residual": False, "pooling": "max", "dense_layers": 0}
     tiny |= {"global_pooling": True, "dropout": 0.0, "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 64}
     tiny |= {"schedule": "constant", "warmup": 0.0, "label_smoothing": 0.0, "augmentation": 0.0, "flip": False}
-    cache = Path("cache")
+    cache = Path(CACHE)
     trial = spec(0, prepare("digits", cache).fingerprint, **tiny)
     seconds = []
     with TrainerPool(1, cache, limits=PoolLimits(trials=lasts), standby=standby) as pool:

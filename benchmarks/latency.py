@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from apart import apart
+from apart import CACHE, apart
 from rows import Found, Row
 
 WORKERS = 2
@@ -105,7 +105,7 @@ def on_an_endpoint(trials: int) -> dict[str, Any]:
     from seedpod.trial import TrialRequest, TrialResult
 
     numbers = itertools.count()
-    with endpoint_of(WORKERS, Path("cache").absolute()) as endpoint:
+    with endpoint_of(WORKERS, Path(CACHE)) as endpoint:
         backend = backend_of(endpoint, WORKERS)
         known, sdk = [], []
         runpod.api_key, runpod.endpoint_url_base = endpoint.key, endpoint.url
@@ -123,7 +123,7 @@ def on_an_endpoint(trials: int) -> dict[str, Any]:
             return {
                 "known": known,
                 "sdk": sdk,
-                **_pruned(backend.run, Path("cache"), trials),
+                **_pruned(backend.run, Path(CACHE), trials),
                 "look": 1000 * LOOK,
                 "grace": 500.0,  # runpod_service/handler.py, KILL_GRACE
             }

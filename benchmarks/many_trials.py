@@ -21,8 +21,7 @@ def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
     trials = QUICK_TRIALS if quick else TRIALS
     peer = "Optuna n_jobs, journal"
     with TemporaryDirectory(prefix="seedpod-many-") as folder:
-        place = {"folder": folder, "cache_dir": f"{folder}/cache"}
-        ours = apart("searching:search", trials=trials, workers=WORKERS, processes=False, **place)
+        ours = apart("searching:search", trials=trials, workers=WORKERS, processes=False, folder=folder)
         journal = f"{folder}/optuna.journal"
         theirs = apart(
             "peers:optuna_threads", trials=trials, pause=0.0, workers=WORKERS, storage="journal", journal=journal
@@ -46,7 +45,9 @@ def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
             target=Target(GROWTH_MB, "ours"),
         )
         ready = [
-            apart("searching:search", trials=trials + MORE * again, workers=WORKERS, processes=False, **place)["ready"]
+            apart("searching:search", trials=trials + MORE * again, workers=WORKERS, processes=False, folder=folder)[
+                "ready"
+            ]
             for again in ((1,) if quick else (1, 2, 3))
         ]
         reads = [apart("peers:optuna_loads", journal=journal) for _ in ready]

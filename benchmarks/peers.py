@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from apart import CACHE
+
 AXES = 16
 """Numbers that a trial chooses on average in ours."""
 
@@ -31,7 +33,7 @@ def optuna_threads(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = load(["dataset=digits"], {}).config
-    space = proposals_of(config, prepare("digits", Path("cache")), read_definition(config), []).space
+    space = proposals_of(config, prepare("digits", Path(CACHE)), read_definition(config), []).space
     made = {
         "memory": InMemoryStorage,
         "journal": lambda: JournalStorage(JournalFileBackend(journal)),

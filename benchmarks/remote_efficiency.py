@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from apart import HERE, apart
+from apart import CACHE, HERE, apart
 from rows import Found, Row, Target
 
 from seedpod.backends.runpod import RunPodBackend
@@ -69,7 +69,7 @@ def backend_of(endpoint: EmbeddedEndpoint, workers: int) -> RunPodBackend:
 
 def ours(workers: int, trials: int, seconds: float) -> float:
     """Seconds for all trials through RunPodBackend, in a search's threads: one a place, and one that waits for it."""
-    with endpoint_of(workers, Path("cache").absolute()) as endpoint:
+    with endpoint_of(workers, Path(CACHE)) as endpoint:
         backend = backend_of(endpoint, workers)
         began = time.monotonic()
         with ThreadPoolExecutor(2 * workers) as threads:
@@ -85,7 +85,7 @@ def bare_sdk(workers: int, trials: int, seconds: float) -> float:
     """Seconds for the same jobs by the official SDK's client: run, then ``output``, which polls every second."""
     import runpod
 
-    with endpoint_of(workers, Path("cache").absolute()) as endpoint:
+    with endpoint_of(workers, Path(CACHE)) as endpoint:
         runpod.api_key = endpoint.key
         runpod.endpoint_url_base = endpoint.url
         theirs = runpod.Endpoint(endpoint.endpoint_id)

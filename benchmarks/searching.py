@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from apart import CACHE
 from fixed_time_trainer import PAUSE, FixedTimeTrainer
 
 from seedpod.backends.local import LocalBackend
@@ -80,7 +81,7 @@ def search(
     workers: int = 4,
     sampler: str = "random",
     folder: str = ".",
-    cache_dir: str = ".",
+    cache_dir: str = CACHE,
     processes: bool = True,
 ) -> dict[str, float]:
     """Search with trials of ``pause`` seconds, or go on with the search of that folder.

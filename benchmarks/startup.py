@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from apart import apart, environment
+from apart import CACHE, apart, environment
 from help import OPTIMIZER, seconds
 from rows import Found, Row
 
@@ -25,7 +25,7 @@ def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
     """First trial, first epoch."""
     trials, epochs, plain = [], [], []
     with TemporaryDirectory(prefix="seedpod-startup-") as folder:
-        apart("startup:prepared", cache_dir=f"{folder}/cache")
+        apart("startup:prepared", cache_dir=CACHE)
         for number in range(1 if quick else 3):
             trial, epoch = _search(Path(folder), f"run-{number}")
             trials.append(trial)
@@ -53,7 +53,7 @@ def _search(folder: Path, name: str) -> tuple[float, float]:
         "trials": 1,
         "max_epochs_per_trial": 1,
         "results_dir": folder,
-        "cache_dir": folder / "cache",
+        "cache_dir": CACHE,
         "run_name": name,
         "final_model": "none",
         "report": "none",
