@@ -1,9 +1,11 @@
 """What pruning saves on remote workers, and whether it costs the best trial.
 
-``python benchmarks/epochs_saved.py [--trials 30] [--epochs 10] [--dataset digits] [--workers 2] [--json FILE]``; twenty
-minutes on two cores. The same search of the wide space on an endpoint on this machine, with real SDK workers and real
-training, once with ``pruner=none`` and once with ``pruner=asha``: epochs trained, the best value, the cancels that the
-endpoint has counted, and the trainer processes that are left when its jobs have ended.
+    python benchmarks/epochs_saved.py [--trials 30] [--epochs 10] [--dataset digits] [--workers 2]
+        [--seeds 42 1 2] [--pruners none asha] [--min-epochs 1] [--json FILE]
+
+Ten minutes a seed on two cores. The same search of the wide space on an endpoint on this machine, with real SDK workers
+and real training, once with each pruner: epochs trained, the best value, the cancels that the endpoint has counted, and
+the trainer processes that are left when its jobs have ended.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from seedpod.training.datasets import prepare
 ROOT = Path(__file__).parents[1]
 
 
-def searched(folder: Path, cache: Path, pruner: str, given: argparse.Namespace) -> dict[str, Any]:
+def searched(folder: Path, cache: Path, pruner: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """One search; what it trained and found."""
     with EmbeddedEndpoint(workers=given.workers, environment={"SEEDPOD_CACHE_DIR": str(cache)}) as endpoint:
         endpoint.wait_for_workers(timeout=300)
@@ -35,7 +37,8 @@ def searched(folder: Path, cache: Path, pruner: str, given: argparse.Namespace) 
             "search_space": "wide",
             "trials": given.trials,
             "max_epochs_per_trial": given.epochs,
-            "min_epochs_per_trial": 1,
+            "min_epochs_per_trial": given.min_epochs,
+            "random_seed": seed,
             "pruner": pruner,
             "search_lag": given.workers,
             "use_runpod_service": "true",
@@ -43,7 +46,7 @@ def searched(folder: Path, cache: Path, pruner: str, given: argparse.Namespace) 
             "runpod_service_fallback_local": "false",
             "concurrent_workers": given.workers,
             "cache_dir": cache,
-            "run_name": pruner,
+            "run_name": f"{pruner}-{seed}",
             "final_model": "none",
             "report": "none",
             "dashboard": "none",
@@ -57,10 +60,12 @@ def searched(folder: Path, cache: Path, pruner: str, given: argparse.Namespace) 
         seconds = time.monotonic() - began
         jobs = endpoint.state()["jobs"].values()
     records = [
-        json.loads(path.read_bytes()) for path in sorted((folder / "results" / pruner / "trials").glob("*.json"))
+        json.loads(path.read_bytes())
+        for path in sorted((folder / "results" / f"{pruner}-{seed}" / "trials").glob("*.json"))
     ]
     return {
         "pruner": pruner,
+        "seed": seed,
         "seconds": seconds,
         "epochs": sum(record["epochs"] for record in records),
         "most": sum(record["max_epochs"] for record in records),
@@ -72,22 +77,26 @@ def searched(folder: Path, cache: Path, pruner: str, given: argparse.Namespace) 
 
 
 def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
-    """ASHA beside no pruner: epochs, and the best trial."""
-    sizes = {"trials": 12, "epochs": 5} if quick else {"trials": 30, "epochs": 10}
-    plain, pruned = compared(argparse.Namespace(dataset="digits", workers=2, **sizes))
-    what = f"digits, wide, {sizes['trials']} trials of {sizes['epochs']} epochs at most on an endpoint"
-    epochs = (float(pruned["epochs"]),), "pruner=none", (float(plain["epochs"]),)
-    yield Row("epochs_saved.epochs", f"{what}: epochs trained", "epochs", *epochs)
-    best = (pruned["best"],), "pruner=none", (plain["best"],)
-    yield Row("epochs_saved.best", f"{what}: the best value", "accuracy", *best, more_is_better=True)
+    """ASHA beside no pruner, a repeat for each seed: epochs, and the best trial."""
+    sizes = {"trials": 12, "epochs": 5, "seeds": [42]} if quick else {"trials": 30, "epochs": 10, "seeds": [42, 1, 2]}
+    given = argparse.Namespace(dataset="digits", workers=2, min_epochs=1, pruners=["none", "asha"], **sizes)
+    found = compared(given)
+    pruned, plain = ([row for row in found if row["pruner"] == pruner] for pruner in ("asha", "none"))
+    what = f"digits, wide, {given.trials} trials of {given.epochs} epochs at most on an endpoint"
+    for key, told, unit in (("epochs", "epochs trained", "epochs"), ("best", "the best value", "accuracy")):
+        ours, theirs = (tuple(float(row[key]) for row in each) for each in (pruned, plain))
+        case = f"epochs_saved.{key}", f"{what}: {told}", unit
+        yield Row(*case, ours, "pruner=none", theirs, more_is_better=key == "best")
 
 
 def compared(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """The same search without a pruner and with ASHA."""
+    """The same search with each seed and each pruner."""
     with tempfile.TemporaryDirectory(prefix="seedpod-saved-") as temporary:
         cache = Path(temporary) / "cache"
         prepare(given.dataset, cache)
-        return [searched(Path(temporary), cache, pruner, given) for pruner in ("none", "asha")]
+        return [
+            searched(Path(temporary), cache, pruner, seed, given) for seed in given.seeds for pruner in given.pruners
+        ]
 
 
 def _trainers(cache: Path) -> list[bytes]:
@@ -100,24 +109,29 @@ def _trainers(cache: Path) -> list[bytes]:
 
 
 def main() -> None:
-    """Search twice and compare."""
+    """Search with each pruner and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2])
+    parser.add_argument("--pruners", nargs="+", default=["none", "asha"])
+    parser.add_argument("--min-epochs", type=int, default=1)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     found = compared(given)
     print(f"{given.dataset}, wide, {given.trials} trials of {given.epochs} epochs at most, {given.workers} workers\n")
-    print("| pruner | trials | epochs trained | saved | best | jobs at the endpoint | processes left | seconds |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| seed | pruner | trials | epochs trained | saved | best | jobs at the endpoint | processes left | seconds |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for row in found:
         counts = [", ".join(f"{count} {name}" for name, count in row[key].items()) for key in ("statuses", "jobs")]
-        saved = 1 - row["epochs"] / found[0]["epochs"]
+        saved = 1 - row["epochs"] / row["most"]
         print(
-            f"| {row['pruner']} | {counts[0]} | {row['epochs']} of {row['most']} | {saved:.0%} | {row['best']:.4f} "
-            f"| {counts[1]} | {row['left']} | {row['seconds']:.0f} |"
+            f"| {row['seed']} | {row['pruner']} | {counts[0]} | {row['epochs']} of {row['most']} | {saved:.0%} "
+            f"| {row['best']:.4f} | {counts[1]} | {row['left']} | {row['seconds']:.0f} |"
         )
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))

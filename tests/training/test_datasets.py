@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -116,14 +115,17 @@ def test_digits_test_part_is_stratified(digits_cache: Path) -> None:
     assert sum(info.test_counts) == round(0.2 * 1797)
 
 
-def test_attach_takes_under_a_millisecond(digits_cache: Path) -> None:
-    """Attaching maps the files without reading them."""
-    seconds = []
-    for _ in range(30):
-        start_time = time.perf_counter()
-        attach("digits", DIGITS_FINGERPRINT, digits_cache)
-        seconds.append(time.perf_counter() - start_time)
-    assert min(seconds) < 0.001
+def test_attach_reads_no_image(digits_cache: Path) -> None:
+    """Attaching maps the files: it reads a small part of their bytes."""
+    before = bytes_read()
+    data = attach("digits", DIGITS_FINGERPRINT, digits_cache)
+    assert bytes_read() - before < 0.2 * data.x_train.nbytes
+
+
+def bytes_read() -> int:
+    """What this process has read so far, from the page cache too."""
+    (line,) = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("rchar")]
+    return int(line.split()[1])
 
 
 def test_four_processes_at_once_prepare_one_entry(tmp_path: Path) -> None:
