@@ -17,6 +17,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 CACHE = str(Path(tempfile.gettempdir()) / "seedpod-bench-cache")
 """Where measurements find the digits prepared, so that none of them waits for that."""
+PATIENCE = 3600.0
+"""Seconds after which a measurement, and what it has started, is ended."""
 _ABSENT = 3  # exit code where a package is missing
 _LAST = 12  # lines of what a process has said
 
@@ -32,13 +34,11 @@ class Broken(Exception):
     """The process failed or took too long; its text is the end of what it has said."""
 
 
-def apart(what: str, *, seconds: float = 1800.0, variables: dict[str, str] | None = None, **given: Any) -> Any:
+def apart(what: str, **given: Any) -> Any:
     """The answer of ``module:function`` for these arguments, both of JSON's kinds.
 
     Args:
         what: ``module:function``; modules of this folder are found.
-        seconds: The process and what it started is ended after so many.
-        variables: Its environment variables beside ours.
         given: The function's arguments.
 
     Raises:
@@ -49,15 +49,15 @@ def apart(what: str, *, seconds: float = 1800.0, variables: dict[str, str] | Non
         process = subprocess.Popen(
             [sys.executable, __file__, what, json.dumps(given), str(answer)],
             cwd=folder,
-            env=environment(variables),
+            env=environment(),
             stdout=said,
             stderr=said,
             start_new_session=True,
         )
         try:
-            process.wait(seconds)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            raise Broken(f"no answer within {seconds:g} s") from None
+            raise Broken(f"no answer within {PATIENCE:g} s") from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -77,11 +77,11 @@ def briefly(error: BaseException) -> str:
     return _PATH.sub("…", lines[-1]) if lines else type(error).__name__
 
 
-def environment(more: dict[str, str] | None = None) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, with this folder for our trainer processes to import from, and without settings of a search."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SEEDPOD_", "RUNPOD_"))}
     paths = os.pathsep.join(filter(None, [str(HERE), kept.get("PYTHONPATH", "")]))
-    return {**kept, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", **(more or {})}
+    return {**kept, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def _called(what: str, given: str, answer: str) -> None:

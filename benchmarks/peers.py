@@ -6,6 +6,7 @@ its return, after their own set-up.
 """
 
 import json
+import logging
 import os
 import time
 from pathlib import Path
@@ -88,7 +89,7 @@ def ray_tune(trials: int, pause: float, workers: int) -> dict[str, float]:
             self._x = new_config["x0"]
             return True
 
-    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         tuner = tune.Tuner(
             Trial,

@@ -8,10 +8,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from apart import CACHE, apart, environment
 from help import OPTIMIZER, seconds
@@ -66,20 +64,17 @@ def _search(folder: Path, name: str) -> tuple[float, float]:
         stdout=subprocess.DEVNULL,
     ) as search:
         events = folder / name / "events.jsonl"
-        times = [
-            _until(events, search, lambda event, kind=kind: event["event"] == kind) - began
-            for kind in ("trial_started", "trial_progress")
-        ]
+        times = [_until(events, search, kind) - began for kind in ("trial_started", "trial_progress")]
     return times[0], times[1]
 
 
-def _until(events: Path, search: subprocess.Popen[bytes], holds: Callable[[dict[str, Any]], bool]) -> float:
+def _until(events: Path, search: subprocess.Popen[bytes], kind: str) -> float:
     """The moment at which such an event is seen."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         ended = search.poll() is not None  # looked at before the events: none comes after
         whole = events.read_text(encoding="utf-8").split("\n")[:-1] if events.exists() else []
-        if any(holds(json.loads(line)) for line in whole):
+        if any(json.loads(line)["event"] == kind for line in whole):
             return time.monotonic()
         if ended:
             raise RuntimeError(f"the search ended with exit code {search.returncode} before its first epoch")
