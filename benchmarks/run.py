@@ -38,6 +38,7 @@ BENCHMARKS = (
     "per_trial",
     "local_efficiency",
     "many_trials",
+    "suggestion",
     "remote_efficiency",
     "throughput",
     "fresh_process",
