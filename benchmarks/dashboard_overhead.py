@@ -1,17 +1,14 @@
 """What the live dashboard costs a search: the same one with ``dashboard=none`` and ``live``, in turn, on a terminal.
 
-    python benchmarks/dashboard_overhead.py [rounds]
-
-12 trials, two at a time, in real trainer processes, with epochs of a quarter of a second that train nothing. Two
-measures: wall time, which on a shared machine is mostly noise, and the CPU seconds of the optimizer's own process,
-which are not. The overhead is what ``live`` takes more, as a share of the wall time of ``none``.
+``python benchmarks/run.py dashboard_overhead``. 12 trials, two at a time, in real trainer processes, with epochs of a
+quarter of a second that train nothing. What ``live`` costs is measured in CPU seconds of the optimizer's own process,
+since wall time is mostly noise on a shared machine, and told as what it adds to the wall time of ``none``.
 """
 
 import fcntl
 import json
 import os
 import pty
-import statistics
 import struct
 import subprocess
 import sys
@@ -19,31 +16,17 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from fixed_time_trainer import FixedTimeTrainer
+from apart import HERE
+from fixed_time_trainer import PAUSE as PAUSED
+from rows import Found, Row, Target
 
-from seedpod.trial import Report, TrialBackend, TrialResult, TrialSpec
+from seedpod.trial import TrialBackend
 
 PAUSE = 0.25  # seconds an epoch
 TRIALS, WORKERS = 12, 2
 LINES, COLUMNS = 45, 160
-HERE = Path(__file__).parent
-
-
-class SamePace(FixedTimeTrainer):
-    """Epochs of the same length whatever the parameters are."""
-
-    def train(self, spec: TrialSpec, report: Report, check: Callable[[], None]) -> TrialResult:
-        """See FixedTimeTrainer."""
-        return super().train(replace(spec, params={**spec.params, "pause": PAUSE}), report, check)
-
-
-def make(_cache_dir: Path, _schedulers: int) -> SamePace:
-    """What TrainerPool calls."""
-    return SamePace()
 
 
 def search(mode: str, folder: Path) -> None:
@@ -56,7 +39,7 @@ def search(mode: str, folder: Path) -> None:
     config = OptimizationConfig(trials=TRIALS, sampler="random", results_dir=str(folder), run_name=mode)
 
     def backend(*, workers: int, cache_dir: Path, jobs: Path) -> TrialBackend:  # noqa: ARG001 - the protocol's names
-        return LocalBackend(WORKERS, cache_dir, trainer="dashboard_overhead:make")
+        return LocalBackend(WORKERS, cache_dir, trainer="fixed_time_trainer:make")
 
     terminal = Terminal(sys.stdout, WORKERS, mode=mode)
     optimizer = ModelOptimizer(config, observer=terminal, progress_callback=terminal.updated, make_backend=backend)
@@ -72,7 +55,7 @@ def measured(mode: str) -> dict[str, float]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     kept = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "CI", "LINES", "COLUMNS"}}
-    environment = {**kept, "TERM": "xterm-256color", "PYTHONPATH": str(HERE)}
+    environment = {**kept, "TERM": "xterm-256color", "PYTHONPATH": str(HERE), PAUSED: str(PAUSE)}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, mode, folder]
         with subprocess.Popen(command, env=environment, stdout=theirs) as process:
@@ -91,31 +74,17 @@ def _drain(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def main(rounds: int) -> None:
-    """Print each round and the medians."""
-    print(f"{TRIALS} trials, {WORKERS} at a time, epochs of {PAUSE:g} s, terminal of {COLUMNS}x{LINES}")
-    print(f"{'round':>6}{'none, s':>10}{'live, s':>10}{'more':>9}{'none, CPU s':>13}{'live, CPU s':>13}{'more':>9}")
-    shares: list[tuple[float, float]] = []
-    for number in range(rounds):
+def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
+    """What following the search adds to its time."""
+    ours, floor = [], []
+    for number in range(1 if quick else 4):
         order = ("none", "live") if number % 2 == 0 else ("live", "none")
         found = {mode: measured(mode) for mode in order}
-        none, live = found["none"], found["live"]
-        more = tuple((live[what] - none[what]) / none["wall"] for what in ("wall", "cpu"))
-        shares.append((more[0], more[1]))
-        print(
-            f"{number + 1:>6}{none['wall']:>10.2f}{live['wall']:>10.2f}{more[0]:>9.2%}"
-            f"{none['cpu']:>13.3f}{live['cpu']:>13.3f}{more[1]:>9.2%}",
-            flush=True,
-        )
-    for name, each in zip(("wall time", "CPU time"), zip(*shares, strict=True), strict=True):
-        print(
-            f"overhead by {name}, as share of the wall time: median {statistics.median(each):.2%}, "
-            f"from {min(each):.2%} to {max(each):.2%}"
-        )
+        floor.append(found["none"]["wall"])
+        ours.append(found["none"]["wall"] + found["live"]["cpu"] - found["none"]["cpu"])
+    what = f"{TRIALS} trials with the live dashboard, its CPU time added to the search's"
+    yield Row("dashboard_overhead", what, "s", tuple(ours), "dashboard=none", tuple(floor), target=Target(0.99))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        search(sys.argv[1], Path(sys.argv[2]))
-    else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    search(sys.argv[1], Path(sys.argv[2]))

@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rows import Found, Row
+
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.training.datasets import prepare
 
@@ -74,6 +76,29 @@ def searched(folder: Path, cache: Path, pruner: str, seed: int, given: argparse.
     }
 
 
+def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
+    """ASHA beside no pruner, a repeat for each seed: epochs, and the best trial."""
+    sizes = {"trials": 12, "epochs": 5, "seeds": [42]} if quick else {"trials": 30, "epochs": 10, "seeds": [42, 1, 2]}
+    given = argparse.Namespace(dataset="digits", workers=2, min_epochs=1, pruners=["none", "asha"], **sizes)
+    found = compared(given)
+    pruned, plain = ([row for row in found if row["pruner"] == pruner] for pruner in ("asha", "none"))
+    what = f"digits, wide, {given.trials} trials of {given.epochs} epochs at most on an endpoint"
+    for key, told, unit in (("epochs", "epochs trained", "epochs"), ("best", "the best value", "accuracy")):
+        ours, theirs = (tuple(float(row[key]) for row in each) for each in (pruned, plain))
+        case = f"epochs_saved.{key}", f"{what}: {told}", unit
+        yield Row(*case, ours, "pruner=none", theirs, more_is_better=key == "best")
+
+
+def compared(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """The same search with each seed and each pruner."""
+    with tempfile.TemporaryDirectory(prefix="seedpod-saved-") as temporary:
+        cache = Path(temporary) / "cache"
+        prepare(given.dataset, cache)
+        return [
+            searched(Path(temporary), cache, pruner, seed, given) for seed in given.seeds for pruner in given.pruners
+        ]
+
+
 def _trainers(cache: Path) -> list[bytes]:
     """Processes that were started for this cache folder and still live."""
     lines = []
@@ -95,18 +120,13 @@ def main() -> None:
     parser.add_argument("--min-epochs", type=int, default=1)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="seedpod-saved-") as temporary:
-        cache = Path(temporary) / "cache"
-        prepare(given.dataset, cache)
-        rows = [
-            searched(Path(temporary), cache, pruner, seed, given) for seed in given.seeds for pruner in given.pruners
-        ]
+    found = compared(given)
     print(f"{given.dataset}, wide, {given.trials} trials of {given.epochs} epochs at most, {given.workers} workers\n")
     print(
         "| seed | pruner | trials | epochs trained | saved | best | jobs at the endpoint | processes left | seconds |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    for row in rows:
+    for row in found:
         counts = [", ".join(f"{count} {name}" for name, count in row[key].items()) for key in ("statuses", "jobs")]
         saved = 1 - row["epochs"] / row["most"]
         print(
@@ -114,7 +134,7 @@ def main() -> None:
             f"| {row['best']:.4f} | {counts[1]} | {row['left']} | {row['seconds']:.0f} |"
         )
     if given.json:
-        given.json.write_text(json.dumps(rows, indent=1))
+        given.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from rows import Found, Row
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
 from sklearn.model_selection import cross_val_score
@@ -150,6 +151,21 @@ def best_value(objective: Objective, seed: int, lag: int | None) -> float:
         _, _, ended, value = heapq.heappop(running)
         study.tell(ended, value)
     return study.best_value
+
+
+def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
+    """The default lag beside the floor of its time and beside asynchronous search."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    seeds, repeats = (5, 2) if quick else (20, 5)
+    tables = objectives()[: 1 if quick else 3]
+    over = {lag: tuple(wall_time(seed, lag) for seed in range(repeats)) for lag in (8, 12, None)}
+    for lag in (8, 12):
+        what = f"{TRIALS} trials of unequal length, {WORKERS} at once, search_lag={lag}: time over the floor"
+        yield Row(f"lag.time.{lag}", what, "floors", over[lag], "asynchronous", over[None])
+    for each in tables:
+        bests = {lag: tuple(best_value(each, seed, lag) for seed in range(seeds)) for lag in (8, None)}
+        what = f"best of {TRIALS} trials, search_lag=8: {each.name}"
+        yield Row(f"lag.best.{each.name}", what, "accuracy", bests[8], "asynchronous", bests[None], more_is_better=True)
 
 
 def main() -> None:

@@ -1,20 +1,19 @@
 """What it costs to follow a search: microseconds per progress update and per aggregate, by number of ended trials.
 
-    python benchmarks/progress.py
-
-The floor is an update of a bare dictionary behind the same lock. A cost that grew with the number of trials would show
-as a growing column.
+``python benchmarks/run.py progress``. The floor of an update is that of a bare dictionary behind the same lock. A cost
+that grew with the number of trials would show in the other rows, which set it beside the same cost after 10 trials.
 """
 
 import io
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.live import Live
+from rows import Found, Row
 
 from seedpod.board import TrialBoard
 from seedpod.dashboard.live import render
@@ -96,18 +95,16 @@ def picture() -> float:
         return micros(lambda _: live.update(render(progress, 120, 40), refresh=True), 20) / 1000
 
 
-def main() -> None:
-    """Print the table."""
-    import tempfile
-
-    heads = ("ended trials", "floor", "update", "event line", "snapshot", "aggregate")
-    print(f"microseconds a call, {RUNNING} trials running, Python {sys.version.split()[0]}")
-    print("".join(f"{head:>14}" for head in heads))
-    with tempfile.TemporaryDirectory() as folder:
-        for ended in SIZES:
-            print(f"{ended:>14,}" + "".join(f"{value:>14.1f}" for value in measure(ended, Path(folder))))
-    print(f"a picture of the live dashboard: {picture():.1f} ms, 4 a second at most")
-
-
-if __name__ == "__main__":
-    main()
+def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
+    """Each cost beside its floor, or beside itself after few trials; and a picture of the live dashboard."""
+    with TemporaryDirectory(prefix="seedpod-progress-") as folder:
+        found = {ended: measure(ended, Path(folder)) for ended in SIZES[: 2 if quick else 3]}
+    few = found[SIZES[0]]
+    for ended, (floor, update, *others) in found.items():
+        what = f"a progress update, {ended:,} trials ended"
+        yield Row(f"progress.update.{ended}", what, "µs", (update,), "a bare dictionary behind a lock", (floor,))
+        for name, cost, before in zip(("event line", "snapshot", "aggregate"), others, few[2:], strict=True):
+            if ended != SIZES[0]:
+                what = f"following a search: {name}, {ended:,} trials ended"
+                yield Row(f"progress.{name}.{ended}", what, "µs", (cost,), f"after {SIZES[0]} trials", (before,))
+    yield Row("progress.picture", "a picture of the live dashboard", "ms", (picture(),), "time between two", (250.0,))

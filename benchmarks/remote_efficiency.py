@@ -1,23 +1,20 @@
-"""How close remote trials come to their own time: ours, and the same jobs by a bare loop over the official SDK.
+"""How near 10 s trials on an endpoint come to their own time, 1 to 64 in flight, beside the official SDK's client.
 
-    uv run --extra endpoint --extra worker benchmarks/remote_efficiency.py [trials=48] [seconds=10] [workers=1,2,4,6,16]
-
-Real SDK workers on the embedded endpoint run the real handler with a trainer that sleeps. The floor is the trials' own
-time: rounds of as many trials as there are workers. Efficiency is floor / measured, both of one run. Prints a Markdown
-table, and JSON behind it.
+``python benchmarks/run.py remote_efficiency``; needs the extras endpoint and worker. Real SDK workers on the embedded
+endpoint run the real handler with a trainer that sleeps; ours submits by RunPodBackend, the bare loop by the SDK's own
+client. The floor is the trials' own time: rounds of as many trials as there are workers.
 """
 
-import json
 import math
-import os
-import platform
 import random
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from apart import CACHE, HERE, apart
+from rows import Found, Row, Target
 
 from seedpod.backends.runpod import RunPodBackend
 from seedpod.clock import SystemClock
@@ -28,95 +25,84 @@ from seedpod.remote.secret import Secret
 from seedpod.training.datasets import prepare
 from seedpod.trial import TrialRequest, TrialSpec
 
-HERE = Path(__file__).resolve().parent
 EPOCHS = 5
+STARTING = 900.0  # seconds that 64 workers may take to start on two cores
+SIZES = ((1, 48), (2, 48), (4, 48), (6, 48), (16, 48), (64, 192))
+"""In flight, and trials in all."""
+QUICK_SIZES = ((4, 16),)
 
 
-def spec(number: int, seconds: float) -> TrialSpec:
-    """A trial of so many seconds."""
-    return TrialSpec(
-        number=number,
-        dataset="digits",
-        fingerprint="0" * 16,
-        params={"pause": seconds / EPOCHS, "epochs": EPOCHS},
-        seed=number,
-        split_seed=0,
-        objectives=("val_accuracy",),
-        max_epochs=EPOCHS,
-        min_epochs=1,
-        validation_split=0.2,
-        max_parameters=1,
-        max_seconds=0.0,
-    )
+def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
+    """For each number in flight, beside the floor and beside the bare loop."""
+    seconds = 3.0 if quick else 10.0
+    for workers, trials in QUICK_SIZES if quick else SIZES:
+        given = {"workers": workers, "trials": trials, "seconds": seconds}
+        ours = apart("remote_efficiency:ours", **given)
+        theirs = apart("remote_efficiency:bare_sdk", **given)
+        floor = math.ceil(trials / workers) * seconds
+        what = f"{trials} trials of {seconds:g} s on an endpoint, {workers} in flight"
+        bound = 0.97 if workers <= 6 else 0.95
+        promised = None if workers in {1, 16} or quick else Target(bound)
+        yield Row(f"remote_efficiency.{workers}", what, "s", (ours,), "floor", (floor,), target=promised)
+        yield Row(f"remote_efficiency.{workers}/sdk", what, "s", (ours,), "loop over the SDK's client", (theirs,))
 
 
-def ours(endpoint: EmbeddedEndpoint, trials: int, seconds: float, workers: int) -> float:
-    """Seconds for all trials through RunPodBackend, in a search's threads: one a place, and one that waits for it."""
+@contextmanager
+def endpoint_of(workers: int, cache_dir: Path) -> Iterator[EmbeddedEndpoint]:
+    """An endpoint with warm workers whose trials sleep."""
+    prepare("digits", cache_dir)  # as the image has it
+    environment = {
+        "SEEDPOD_TRAINER": "fixed_time_trainer:make",
+        "PYTHONPATH": str(HERE),
+        "SEEDPOD_CACHE_DIR": str(cache_dir),
+    }
+    with EmbeddedEndpoint(workers=workers, environment=environment) as endpoint:
+        endpoint.wait_for_workers(workers, timeout=STARTING)
+        yield endpoint
+
+
+def backend_of(endpoint: EmbeddedEndpoint, workers: int) -> RunPodBackend:
+    """Ours, as a search makes it."""
     client = EndpointClient(endpoint.url, endpoint.endpoint_id, Secret(endpoint.key), 2 * workers)
-    backend = RunPodBackend(Gate(client, SystemClock(), random.Random()), most_at_once=workers)
-    began = time.monotonic()
-    with ThreadPoolExecutor(2 * workers) as threads:
-        results = list(threads.map(lambda n: backend.run(spec(n, seconds), lambda _: None), range(trials)))
-    took = time.monotonic() - began
-    backend.close()
-    assert len(results) == trials
+    return RunPodBackend(Gate(client, SystemClock(), random.Random()), most_at_once=workers)
+
+
+def ours(workers: int, trials: int, seconds: float) -> float:
+    """Seconds for all trials through RunPodBackend, in a search's threads: one a place, and one that waits for it."""
+    with endpoint_of(workers, Path(CACHE)) as endpoint:
+        backend = backend_of(endpoint, workers)
+        began = time.monotonic()
+        with ThreadPoolExecutor(2 * workers) as threads:
+            results = list(threads.map(lambda n: backend.run(_spec(n, seconds), lambda _: None), range(trials)))
+        took = time.monotonic() - began
+        backend.close()
+    if len(results) != trials:
+        raise RuntimeError(f"{len(results)} of {trials} trials")
     return took
 
 
-def bare_sdk(endpoint: EmbeddedEndpoint, trials: int, seconds: float, workers: int) -> float:
+def bare_sdk(workers: int, trials: int, seconds: float) -> float:
     """Seconds for the same jobs by the official SDK's client: run, then ``output``, which polls every second."""
     import runpod
 
-    runpod.api_key = endpoint.key
-    runpod.endpoint_url_base = endpoint.url
-    theirs = runpod.Endpoint(endpoint.endpoint_id)
+    with endpoint_of(workers, Path(CACHE)) as endpoint:
+        runpod.api_key = endpoint.key
+        runpod.endpoint_url_base = endpoint.url
+        theirs = runpod.Endpoint(endpoint.endpoint_id)
 
-    def one(number: int) -> object:
-        return theirs.run(TrialRequest(spec(number, seconds), 1, 600.0).to_wire()).output(timeout=600)
+        def one(number: int) -> object:
+            return theirs.run(TrialRequest(_spec(number, seconds), 1, 600.0).to_wire()).output(timeout=600)
 
-    began = time.monotonic()
-    with ThreadPoolExecutor(workers) as threads:
-        outputs = list(threads.map(one, range(trials)))
-    took = time.monotonic() - began
-    assert all(isinstance(output, dict) and "result" in output for output in outputs), outputs
+        began = time.monotonic()
+        with ThreadPoolExecutor(workers) as threads:
+            outputs = list(threads.map(one, range(trials)))
+        took = time.monotonic() - began
+    if not all(isinstance(output, dict) and "result" in output for output in outputs):
+        raise RuntimeError(str(outputs))
     return took
 
 
-def measure(trials: int, seconds: float, workers: int, how: Callable[..., float]) -> dict[str, float]:
-    """One row: a fresh endpoint, warm workers, then the clock."""
-    environment = {"SEEDPOD_TRAINER": "fixed_time_trainer:make", "PYTHONPATH": str(HERE)}
-    with TemporaryDirectory() as cache_dir:
-        prepare("digits", Path(cache_dir))  # as the image has it
-        environment["SEEDPOD_CACHE_DIR"] = cache_dir
-        with EmbeddedEndpoint(workers=workers, environment=environment) as endpoint:
-            endpoint.wait_for_workers(workers, timeout=300)
-            took = how(endpoint, trials, seconds, workers)
-    floor = math.ceil(trials / workers) * seconds
-    return {"workers": workers, "floor_s": floor, "took_s": round(took, 2), "efficiency": round(floor / took, 4)}
+def _spec(number: int, seconds: float) -> TrialSpec:
+    from searching import spec
 
-
-def main() -> None:
-    """Read the arguments, measure, print."""
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    trials, seconds = int(given.get("trials", 48)), float(given.get("seconds", 10))
-    counts = [int(count) for count in given.get("workers", "1,2,4,6,16").split(",")]
-    ways = {"seedpod": ours, "bare loop over the SDK": bare_sdk}
-    rows = []
-    print(f"{trials} trials of {seconds:g} s; {os.cpu_count()} cores, Python {platform.python_version()}\n")
-    print(
-        "| workers | floor | seedpod | efficiency | bare SDK loop | efficiency |\n|---|---|---|---|---|---|", flush=True
-    )
-    for workers in counts:
-        row = {name: measure(trials, seconds, workers, way) for name, way in ways.items()}
-        mine, theirs = row.values()
-        rows.append(row)
-        print(
-            f"| {workers} | {mine['floor_s']:g} s | {mine['took_s']:g} s | {mine['efficiency']:.1%} "
-            f"| {theirs['took_s']:g} s | {theirs['efficiency']:.1%} |",
-            flush=True,
-        )
-    print("\n" + json.dumps({"trials": trials, "seconds": seconds, "rows": rows}))
-
-
-if __name__ == "__main__":
-    main()
+    return spec(number, epochs=EPOCHS, pause=seconds / EPOCHS)

@@ -15,8 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from rows import Found, Row, Target
 
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.training.datasets import prepare
@@ -99,6 +102,16 @@ class Runs:
         self.to_the_end(name, local_workers=2)
 
 
+def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
+    """How many of the ways give the first one's table."""
+    trials, epochs = (12, 1) if quick else (24, 2)
+    digests = [str(found["sha256"]) for found in compared(trials, epochs)]
+    same = float(digests.count(digests[0]))
+    what = f"digits, {trials} trials, one seed: ways to search that give the same table"
+    total = (float(len(digests)),)
+    yield Row("same_study", what, "ways", (same,), "all", total, more_is_better=True, target=Target(1.0))
+
+
 def main() -> int:
     """Run all and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -106,27 +119,33 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    print("| run | seconds | trials | pruned | SHA-256 of the table |\n|---|---|---|---|---|", flush=True)
+    found = []
+    for row in compared(given.trials, given.epochs):
+        found.append({name: row[name] for name in ("run", "seconds", "sha256")})
+        counts = f"{row['trials']} | {row['pruned']}"
+        print(f"| {row['run']} | {row['seconds']:.0f} | {counts} | {row['sha256'][:16]} |", flush=True)
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return int(len({row["sha256"] for row in found}) > 1)
+
+
+def compared(trials: int, epochs: int) -> Iterator[dict[str, Any]]:
+    """The same search in each way."""
     with tempfile.TemporaryDirectory(prefix="seedpod-same-") as folder:
-        runs = Runs(Path(folder), given.trials, given.epochs)
+        runs = Runs(Path(folder), trials, epochs)
         ways: list[tuple[str, Any]] = [
             *((f"local-{n}", lambda name, n=n: runs.to_the_end(name, local_workers=n)) for n in (1, 2, 4, 6)),
             *((f"endpoint-{n}", lambda name, n=n: runs.remote(name, n)) for n in (1, 3, 6)),
             ("killed-3-times", lambda name: runs.killed(name, 3, random.Random(1))),
         ]
-        print("| run | seconds | trials | pruned | SHA-256 of the table |\n|---|---|---|---|---|", flush=True)
         for name, go in ways:
             began = time.monotonic()
             go(name)
             table = runs.table(name)
             digest = hashlib.sha256(table.encode()).hexdigest()
-            rows.append({"run": name, "seconds": time.monotonic() - began, "sha256": digest})
-            pruned = table.count('"pruned"')
-            counts = f"{len(table.splitlines())} | {pruned}"
-            print(f"| {name} | {rows[-1]['seconds']:.0f} | {counts} | {digest[:16]} |", flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    return int(len({row["sha256"] for row in rows}) > 1)
+            counts = {"trials": len(table.splitlines()), "pruned": table.count('"pruned"')}
+            yield {"run": name, "seconds": time.monotonic() - began, "sha256": digest, **counts}
 
 
 if __name__ == "__main__":

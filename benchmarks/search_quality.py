@@ -1,6 +1,6 @@
 """What a search finds in its training seconds: ours, plain Optuna, Keras Tuner's Hyperband and random search.
 
-    uv run --with keras-tuner benchmarks/search_quality.py [--trials 16] [--epochs 10] [--seeds 5] [--json FILE]
+    uv run --extra bench benchmarks/search_quality.py [--trials 16] [--epochs 10] [--seeds 5] [--json FILE]
 
 All four search the same space (``configs/search_spaces``) on the same images and split, and train by the same trainer,
 one trial at a time, each search in a process of its own, one after the other. Each may train ``trials`` x ``epochs``
@@ -32,6 +32,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from rows import Found, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 Steps = list[tuple[float, float, int]]
@@ -257,6 +259,28 @@ def searched(name: str, cache: Path, seed: int, options: argparse.Namespace) -> 
         return [(seconds, value, epochs) for seconds, value, epochs in json.loads(out.read_bytes())]
 
 
+def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
+    """The best validation accuracy of ours beside each peer's, a repeat for each seed."""
+    options = argparse.Namespace(trials=6 if quick else 16, epochs=4 if quick else 10, seeds=1 if quick else 5)
+    found = compared(options)
+    what = f"digits, {options.trials} trials of {options.epochs} epochs at most: best validation accuracy"
+    for name, told in PEERS.items():
+        pairs = tuple(map(best_of, found["ours"])), told, tuple(map(best_of, found[name]))
+        yield Row(f"search_quality.{name}", what, "accuracy", *pairs, more_is_better=True)
+
+
+def compared(options: argparse.Namespace) -> dict[str, list[Steps]]:
+    """The searches of each system, one for each seed."""
+    found: dict[str, list[Steps]] = {name: [] for name in ("ours", *PEERS)}
+    with tempfile.TemporaryDirectory() as cache:
+        for seed in range(options.seeds):
+            for name, runs in found.items():
+                runs.append(searched(name, Path(cache), seed, options))
+                steps = runs[-1]
+                print(f"seed {seed} {name}: {best_of(steps):.4f} in {seconds_of(steps):.1f} s", file=sys.stderr)
+    return found
+
+
 def main() -> None:
     """Search with each, over the seeds, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -272,13 +296,7 @@ def main() -> None:
         steps = in_process(name, int(seed), peer, options, Path(out).parent)
         Path(out).write_text(json.dumps(steps))
         return
-    found: dict[str, list[Steps]] = {name: [] for name in ("ours", *PEERS)}
-    with tempfile.TemporaryDirectory() as cache:
-        for seed in range(options.seeds):
-            for name, runs in found.items():
-                runs.append(searched(name, Path(cache), seed, options))
-                steps = runs[-1]
-                print(f"seed {seed} {name}: {best_of(steps):.4f} in {seconds_of(steps):.1f} s", file=sys.stderr)
+    found = compared(options)
     print(f"digits, {options.trials} trials of {options.epochs} epochs at most, {options.seeds} seeds; ", end="")
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| search | best validation accuracy, mean (range) | training seconds | epochs | ours as good after |")

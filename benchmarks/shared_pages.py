@@ -1,11 +1,10 @@
 """What a large data set costs in memory where several trainer processes learn from it: its pages are shared.
 
-    python benchmarks/shared_pages.py [processes] [megabytes]
-
-Makes a data set of 200 MB (and a test part beside it), starts four real trainer processes that each train one small
-network on it for an epoch, and reads from ``/proc/PID/smaps``, when all have gone through every image and while they
-live: the proportional set size of the mapped training images in each, and what of them is private. A fifth process then
-only attaches to it and reads all of it: what that adds to its private memory. Times of attaching are medians of 20.
+``python benchmarks/run.py shared_pages``. Makes a data set of 200 MB (and a test part beside it), starts four real
+trainer processes that each train one small network on it for an epoch, and reads from ``/proc/PID/smaps``, when all
+have gone through every image and while they live: the proportional set size of the mapped training images in each, and
+what of them is private. A fifth process then only attaches to it and reads all of it: what that adds to its private
+memory. Times of attaching are medians of 20.
 
 Floors: a process of its own for each without sharing holds the whole data set, 200 MB; with perfect sharing, a quarter.
 """
@@ -15,14 +14,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from rows import Found, Row, Target
 
 from seedpod.training.datasets import DatasetInfo, prepare
-from seedpod.training.memory import private_mb
 from seedpod.training.pool import TrainerPool
 from seedpod.trial import ParamValue, TrialProgress, TrialSpec
 
@@ -96,12 +94,25 @@ def mapped(pid: int, part: str) -> dict[str, float]:
     return found
 
 
-def main(processes: int = 4, megabytes: int = 200) -> None:
-    """Print what each process holds, and what one more adds."""
+def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
+    """What a process holds of the data, and what one more costs."""
+    megabytes = 50 if quick else 200
+    found = measured(4, megabytes)
+    data = f"a data set of {megabytes} MB, learned from by 4 processes"
+    shares, whole = found["shares"], (float(megabytes),) * len(found["shares"])
+    yield Row("shared_pages.share", f"{data}: what each holds of it", "MB", shares, "a copy for each", whole)
+    what = f"{data}: what one more holds for itself after reading it"
+    target = None if quick else Target(10.0, "ours")
+    yield Row("shared_pages.more", what, "MB", found["added"], "a copy for each", whole[:1], target=target)
+    what = f"{data}: attached to"
+    yield Row("shared_pages.attach", what, "ms", found["attached"], "the first time", found["first"])
+
+
+def measured(processes: int, megabytes: int) -> dict[str, tuple[float, ...]]:
+    """MB that each process holds of the data, ms of attaching to it, and MB that one process more adds."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
         info = make_data(Path(folder), megabytes)
         cache = Path(folder) / "cache"
-        print(f"data set of {sum(info.train_counts):,} images of {SIDE}x{SIDE}, {megabytes} MB; {processes} trainers")
         spec = TrialSpec(0, info.id, info.fingerprint, PARAMS, 42, 42, ("val_accuracy",), 1, 1, 0.2, 10**6, 0.0)
         seen = threading.Barrier(processes + 1)
         let_go = threading.Event()
@@ -112,35 +123,19 @@ def main(processes: int = 4, megabytes: int = 200) -> None:
 
         with TrainerPool(processes, cache, standby=0) as pool, ThreadPoolExecutor(processes) as threads:
             if not pool.wait_until_ready(300):
-                sys.exit("no trainer starts")
-            waiting = {pid: private_mb(pid) for pid in pool.pids()}
+                raise RuntimeError("no trainer starts")
             trials = [threads.submit(pool.run, spec, report, str(number)) for number in range(processes)]
             for trial in trials:  # one that fails must not be waited for
                 trial.add_done_callback(lambda _: None if let_go.is_set() else seen.abort())
             try:
                 seen.wait()
             except threading.BrokenBarrierError:
-                sys.exit(str([trial.exception() for trial in trials if trial.done()]))
-            print(f"{'trainer':<10}{'of the data: resident':>24}{'proportional':>14}{'private':>9}{'MB':>4}")
-            shares = []
-            for pid in pool.pids(running=True):
-                found = mapped(pid, "/x_train.npy")
-                private = found["Private_Clean"] + found["Private_Dirty"]
-                shares.append(found["Pss"])
-                print(f"{pid:<10}{found['Rss']:>24.1f}{found['Pss']:>14.1f}{private:>9.1f}", end="")
-                print(f"   trains with {private_mb(pid) - waiting[pid]:.0f} MB of its own more than it waited with")
+                raise RuntimeError(str([trial.exception() for trial in trials if trial.done()])) from None
+            shares = tuple(mapped(pid, "/x_train.npy")["Pss"] for pid in pool.pids(running=True))
             command = [sys.executable, "-c", ATTACHING, info.id, info.fingerprint, str(cache)]
             told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
             first, median, added = map(float, told)
-            print(f"proportional set size of the data: {max(shares):.1f} MB at most (target 60)")
-            print(f"attached in {first:.2f} ms the first time, {median:.2f} ms at the median (target 50)")
-            print(f"one process more: {added:.1f} MB of private memory after reading all of it (target 10)")
             let_go.set()
             for trial in trials:
                 trial.result()
-
-
-if __name__ == "__main__":
-    began = time.perf_counter()
-    main(*map(int, sys.argv[1:]))
-    print(f"{time.perf_counter() - began:.0f} s")
+    return {"shares": shares, "first": (first,), "attached": (median,), "added": (added,)}
