@@ -83,6 +83,7 @@ def search(
     folder: str = ".",
     cache_dir: str = CACHE,
     processes: bool = True,
+    storage: str = "",
 ) -> dict[str, float]:
     """Search with trials of ``pause`` seconds, or go on with the search of that folder.
 
@@ -94,9 +95,11 @@ def search(
         folder: Where the run's folder is.
         cache_dir: Where the digits are prepared.
         processes: Whether trials run in warm trainer processes, or in the coordinator's own threads.
+        storage: Database that keeps the study; the run's own journal where it is empty.
 
     Returns:
-        ``seconds`` from the first trial's beginning to the last one's end, ``cpu`` seconds of this process in the whole
+        ``seconds`` from the first trial's beginning to the last one's end, both as ``first`` and ``last`` by the
+        monotonic clock, ``cpu`` seconds of this process in the whole
         search, ``ready``, the seconds before the first trial without those that the processes' start took, and
         ``grown``, the MB that this process holds more at the end than at the first trial.
     """
@@ -106,6 +109,8 @@ def search(
         pruner="none",
         local_workers=workers,
         max_epochs_per_trial=1,
+        storage=storage,
+        search_lag=32 if storage else 8,  # of all optimizers' trials together
         results_dir=folder,
         cache_dir=cache_dir,
         run_name="searched",
@@ -129,10 +134,12 @@ def search(
     began, cpu = time.monotonic(), time.process_time()
     summary = ModelOptimizer(config, observer=watch, make_backend=backend).run()
     cpu = time.process_time() - cpu
-    if summary.trials["complete"] != trials:
+    if not storage and summary.trials["complete"] != trials:
         raise RuntimeError(f"{summary.trials} of {trials} trials")
     return {
         "seconds": watch.last - watch.first,
+        "first": watch.first,
+        "last": watch.last,
         "cpu": cpu,
         "ready": watch.first - began - starting,
         "grown": resident_mb() - watch.resident,

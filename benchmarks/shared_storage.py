@@ -2,10 +2,10 @@
 
     uv run --extra postgres benchmarks/shared_storage.py [trials=100] [optimizers=1,2,4] [stores=…]
 
-The same searches as those of coordinator.py, each optimizer a process; PostgreSQL is a server of our own on this
-machine, with its usual ``fsync``. Told are trials a second of all optimizers together, and the CPU time of an optimizer
-for each of its trials. Where trials take longer than the search's share of them, that CPU time bounds how many one
-optimizer can have in flight: in flight <= seconds of a trial / CPU seconds of a trial.
+The searches of searching.py, four trials at once in the threads of each optimizer, each optimizer a process; PostgreSQL
+is a server of our own on this machine, with its usual ``fsync``. Told are trials a second of all optimizers together,
+and the CPU time of an optimizer for each of its trials. Where trials take longer than the search's share of them, that
+CPU time bounds how many one optimizer can have in flight: in flight <= seconds of a trial / CPU seconds of a trial.
 """
 
 import json
@@ -13,13 +13,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
-from coordinator import search
+from searching import search
 
 from seedpod.training.datasets import prepare
 
@@ -58,17 +57,14 @@ def measured(folder: Path, trials: int, storage: str, optimizers: int) -> tuple[
     commands = [[sys.executable, __file__, "--one", str(place), str(trials), storage] for place in places]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     told = [json.loads(process.communicate()[0].splitlines()[-1]) for process in running]
-    began, ended = min(each["began"] for each in told), max(each["ended"] for each in told)
+    began, ended = min(each["first"] for each in told), max(each["last"] for each in told)
     return trials / (ended - began), 1e3 * sum(each["cpu"] for each in told) / trials
 
 
 def one(folder: Path, trials: int, storage: str) -> None:
     """One optimizer; how long its trials took."""
-    cpu = time.process_time()
-    found = search(folder, trials, "random", storage)
-    ended = time.time() - found["end_s"]
-    took = {"began": ended - found["all_s"], "ended": ended, "cpu": time.process_time() - cpu}
-    print(json.dumps(took))
+    cache = str(folder / "cache")
+    print(json.dumps(search(trials=trials, folder=str(folder), cache_dir=cache, storage=storage, processes=False)))
 
 
 def main() -> None:
