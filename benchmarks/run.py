@@ -41,6 +41,7 @@ BENCHMARKS = (
     "suggestion",
     "remote_efficiency",
     "throughput",
+    "training_speed",
     "fresh_process",
     "latency",
     "progress",

@@ -1,33 +1,29 @@
 """What the trainer's own training loop and its standby process gain, each beside what they replace, in one run.
 
-``python benchmarks/training_speed.py [--quick] [--json FILE]``; three minutes on two cores.
+``python benchmarks/run.py training_speed``; three minutes on two cores.
 
 - The loop: our trainer beside plain Keras ``fit`` on arrays in memory with ``validation_data``; the same network by the
   same builder, the same images, batches and epochs, in turn in one process of one compute thread. In CPU seconds, so
   that other programs on the machine change little. On digits most of a trial is what comes before its first step; on
   images of 28x28 most of it is the steps.
-- Warm and fresh: from the command until the first epoch is reported, in a process that has trained before and in one
-  that is yet to be started.
 - After a kill: from SIGKILL in the middle of a trial until the first epoch of the next trial is reported, with a
   standby that is ready and without one.
 """
 
-import argparse
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+
+from rows import Found, Row
 
 from seedpod.errors import TrainingError
 from seedpod.training.datasets import prepare
@@ -63,33 +59,7 @@ PARAMS: dict[str, ParamValue] = {
 IMAGES, SIDE = 8192, 28
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One thing measured beside what it replaces; smaller is better.
-
-    Attributes:
-        name: ``training_speed.case``.
-        what: What was measured.
-        unit: Of both.
-        ours: Of each repeat.
-        against: What it is compared with.
-        theirs: Of each repeat.
-    """
-
-    name: str
-    what: str
-    unit: str
-    ours: tuple[float, ...]
-    against: str
-    theirs: tuple[float, ...]
-
-    @property
-    def ratio(self) -> float:
-        """How many times as fast as the other, at the median."""
-        return statistics.median(other / one for one, other in zip(self.ours, self.theirs, strict=True))
-
-
-def rows(quick: bool) -> Iterator[Measured]:  # noqa: FBT001 - each benchmark's form
+def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
     """The loop, a warm process, the standby."""
     repeats = 1 if quick else 5
     with TemporaryDirectory(prefix="seedpod-speed-") as folder:
@@ -103,14 +73,11 @@ def rows(quick: bool) -> Iterator[Measured]:  # noqa: FBT001 - each benchmark's 
             found = _apart(asked)
             name = "digits" if source == "digits" else "images"
             ours, theirs = tuple(found["ours"]), tuple(found["theirs"])
-            yield Measured(f"training_speed.{name}", f"a trial: {what}", "CPU s", ours, "plain Keras fit", theirs)
+            yield Row(f"training_speed.{name}", f"a trial: {what}", "CPU s", ours, "plain Keras fit", theirs)
         spec = _spec("digits", Path(folder) / "cache", 1)
-        warm, fresh = _starts(spec, Path(folder) / "cache", repeats)
-        what = "from the command to the first epoch's end, in a warm process"
-        yield Measured("training_speed.warm", what, "s", warm, "a fresh process", fresh)
         ready, none = (_after_kills(spec, Path(folder) / "cache", repeats, standby=count) for count in (1, 0))
         what = "from a kill to the next trial's first epoch, with a standby"
-        yield Measured("training_speed.standby", what, "s", ready, "without one", none)
+        yield Row("training_speed.standby", what, "s", ready, "without one", none)
 
 
 def _drawn(folder: Path) -> Path:
@@ -130,7 +97,7 @@ def _spec(source: str, cache: Path, epochs: int) -> TrialSpec:
 def _apart(asked: str) -> dict[str, list[float]]:
     """``compare`` in a process that is set up as a trainer is."""
     done = subprocess.run(
-        [sys.executable, __file__, "--compare"],
+        [sys.executable, __file__],
         input=asked,
         env=configure_environment(finding_us(os.environ)),
         capture_output=True,
@@ -188,18 +155,6 @@ def plain(spec: TrialSpec, cache: Path) -> None:
     keras.backend.clear_session()
 
 
-def _starts(spec: TrialSpec, cache: Path, repeats: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Seconds from the command to the first epoch's end: in a warm process, and with its start."""
-    warm, fresh = [], []
-    for _ in range(repeats):
-        began = time.monotonic()
-        with TrainerPool(1, cache, standby=0) as pool:
-            fresh.append(_until_reported(pool, spec) - began)
-            began = time.monotonic()
-            warm.append(_until_reported(pool, replace(spec, seed=7)) - began)
-    return tuple(warm), tuple(fresh)
-
-
 def _until_reported(pool: TrainerPool, spec: TrialSpec) -> float:
     ends: list[float] = []
     pool.run(spec, lambda _: ends.append(time.monotonic()))
@@ -229,26 +184,6 @@ def _after_kills(spec: TrialSpec, cache: Path, repeats: int, *, standby: int) ->
     return tuple(found)
 
 
-def main() -> None:
-    """Print a Markdown table; keep it as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--compare", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.compare:
-        asked: dict[str, Any] = json.load(sys.stdin)
-        print(json.dumps(compare(TrialSpec.from_wire(asked["spec"]), Path(asked["cache"]), asked["repeats"])))
-        return
-    found = []
-    print("| measured | ours | beside | theirs | times as fast |\n|---|---|---|---|---|", flush=True)
-    for row in rows(given.quick):
-        found.append(row)
-        ours, theirs = (f"{statistics.median(each):.2f} {row.unit}" for each in (row.ours, row.theirs))
-        print(f"| {row.what} | {ours} | {row.against} | {theirs} | {row.ratio:.2f} |", flush=True)
-    if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in found], indent=1), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    asked = json.load(sys.stdin)
+    print(json.dumps(compare(TrialSpec.from_wire(asked["spec"]), Path(asked["cache"]), asked["repeats"])))
