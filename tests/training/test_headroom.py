@@ -1,6 +1,6 @@
 """How many trainer processes fit into memory, by made-up numbers."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seedpod.training.headroom import FIRST, LEAST_RESERVE, Holdings, fit, short
@@ -62,6 +62,7 @@ def test_one_more_needs_a_margin() -> None:
 
 
 @given(st.integers(1, 600), st.integers(0, 600), _holdings, _rooms, st.none() | _mb)
+@example(1, 0, Holdings([], [2.2e-311]), Room(1.0, None, "here"), None)
 def test_one_may_always_run(most: int, now: int, holdings: Holdings, room: Room, limit: float | None) -> None:
     """Whatever the numbers, one process fits at least and never more than are wished."""
     found = fit(most, min(now, most), holdings, room, limit)

@@ -13,6 +13,8 @@ from seedpod.training.memory import Room
 FIRST = 400.0
 """MB that a trial is expected to hold before one has ended: a process with TensorFlow waits with 200, and trains on
 digits with 250 to 310 (measured)."""
+LEAST = 1.0
+"""MB that a process holds at least, whatever was measured: less makes more of them than can be counted."""
 LATEST = 16
 """Ended trials whose peaks are remembered."""
 RESERVE = 0.05
@@ -38,7 +40,7 @@ class Holdings:
     @property
     def expected(self) -> float:
         """What one process may come to hold: the most that any has held of late, or a guess before that is known."""
-        return max(*(self.peaks or [FIRST]), *self.processes, 0.0)
+        return max(*(self.peaks or [FIRST]), *self.processes, LEAST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,7 @@ def fit(most: int, now: int, holdings: Holdings, room: Room, limit: float | None
     if limit is not None and limit < budget:
         budget, where = limit, "memory_limit"
     each = holdings.expected
-    count = _count(most, now, budget / each) if each else most
-    return Fit(count, each, max(0.0, budget), where)
+    return Fit(_count(most, now, budget / each), each, max(0.0, budget), where)
 
 
 def _reserve(room: Room) -> float:
