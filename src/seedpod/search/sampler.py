@@ -374,8 +374,8 @@ class LaggedSampler(BaseSampler):
 
 
 def seed_of(*entropy: int) -> int:
-    """A seed of 32 bits that follows from all of these."""
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    """A seed of 32 bits that follows from all of these, each of 32 bits."""
+    return int(np.random.SeedSequence(np.array(entropy, np.uint32)).generate_state(1)[0])
 
 
 def _running(number: int, params: dict[str, Any], distributions: dict[str, BaseDistribution]) -> FrozenTrial:
