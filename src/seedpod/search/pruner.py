@@ -27,7 +27,7 @@ _KEPT = 3
 _FIRST_RUNG = 5
 """Part of a trial's most epochs after which ``asha`` judges it for the first time. So it saved 45, 57 and 53 % of the
 epochs in searches of the wide space on digits (30 trials of 10 epochs, three seeds) and found as good a trial as without
-pruning in each. From the first epoch on it saves 75 %, but missed it in two of two, by 0.7 and 0.35 points
+pruning. From the first epoch on it saves 75 %, but misses that in two of two, by 0.7 and 0.35 points
 (``benchmarks/epochs_saved.py``)."""
 _PATIENCE = 2
 """Epochs without a better value that ``patient`` waits for before it looks at the median."""
