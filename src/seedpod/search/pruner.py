@@ -26,7 +26,7 @@ _KEPT = 3
 """Of so many trials one goes on to the next rung: the papers' choice (ASHA arXiv:1810.05934, Hyperband 1603.06560)."""
 _FIRST_RUNG = 5
 """Part of a trial's most epochs after which ``asha`` judges it for the first time. So it saved 45, 57 and 53 % of the
-epochs in searches of the wide space on digits (30 trials of 10 epochs, three seeds) and found as good a trial as without
+epochs in wide searches on digits (30 trials of 10 epochs, three seeds) and found as good a trial as one without
 pruning. From the first epoch on it saves 75 %, but misses that in two of two, by 0.7 and 0.35 points
 (``benchmarks/epochs_saved.py``)."""
 _PATIENCE = 2
