@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from apart import CACHE, HERE, apart
 from rows import Found, Row, Target
 
@@ -27,6 +28,8 @@ from seedpod.trial import TrialRequest, TrialSpec
 
 EPOCHS = 5
 STARTING = 900.0  # seconds that 64 workers may take to start on two cores
+LOOK, IDLE = 3.0, 0.5
+"""Seconds between two looks at what the workers use, and cores that they may use while they wait for jobs."""
 SIZES = ((1, 48), (2, 48), (4, 48), (6, 48), (16, 48), (64, 192))
 """In flight, and trials in all."""
 BESIDE_SDK = (4, 16, 64)
@@ -61,7 +64,19 @@ def endpoint_of(workers: int, cache_dir: Path) -> Iterator[EmbeddedEndpoint]:
     }
     with EmbeddedEndpoint(workers=workers, environment=environment) as endpoint:
         endpoint.wait_for_workers(workers, timeout=STARTING)
+        _settle()
         yield endpoint
+
+
+def _settle() -> None:
+    """Wait until the workers' standby processes have loaded too: on an endpoint they would do so on its machines."""
+    before, end = -math.inf, time.monotonic() + STARTING
+    while time.monotonic() < end:
+        used = sum(sum(process.cpu_times()[:2]) for process in psutil.Process().children(recursive=True))
+        if used - before < IDLE * LOOK:
+            return
+        before = used
+        time.sleep(LOOK)
 
 
 def backend_of(endpoint: EmbeddedEndpoint, workers: int) -> RunPodBackend:
