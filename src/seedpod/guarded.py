@@ -18,13 +18,13 @@ class _Waiter:
     bell: threading.Lock = field(default_factory=threading.Lock)
     over: bool = False
     found: Any = None
-    error: BaseException | None = None
+    error: Exception | None = None
 
     def satisfied(self, state: object) -> bool:
-        """Look, in whatever thread; what is found, or raised, is the waiting one's."""
+        """Look, in whatever thread; what is found, or raised, is the waiting one's. Ctrl-C is this thread's own."""
         try:
             self.found = self.look(state)
-        except BaseException as error:  # noqa: BLE001 - raised where it was waited for
+        except Exception as error:  # noqa: BLE001 - raised where it was waited for
             self.error = error
         self.over = self.found is not None or self.error is not None
         return self.over
@@ -97,10 +97,11 @@ class Guarded(Generic[T]):
 
     def _wake(self) -> None:
         """Let go all whose wait is over; what one of them takes or gives may end another's."""
-        while self._waiting:
-            over = [waiter for waiter in self._waiting if waiter.satisfied(self._state)]
-            if not over:
-                return
-            self._waiting = [waiter for waiter in self._waiting if not waiter.over]
-            for waiter in over:
-                waiter.bell.release()
+        again = True
+        while again:
+            again = False
+            for waiter in tuple(self._waiting):
+                if waiter.satisfied(self._state):
+                    self._waiting.remove(waiter)
+                    waiter.bell.release()
+                    again = True

@@ -115,9 +115,8 @@ class _Replay(JournalStorageReplayResult):
     def _apply_set_trial_param(self, log: dict[str, Any]) -> None:
         trial_id, name = log["trial_id"], log["param_name"]
         key = (self._trial_id_to_study_id.get(trial_id, -1), name, log["distribution"])
-        if (
-            key not in self._shared
-        ):  # Optuna's own way also looks whether it is compatible with what other trials have had
+        if key not in self._shared:
+            # Optuna's own way also looks whether it is compatible with what other trials have had.
             super()._apply_set_trial_param(log)
             trial = self._trials.get(trial_id)
             if trial is not None and name in trial.distributions:
