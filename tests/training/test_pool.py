@@ -382,16 +382,14 @@ def test_no_orphan_when_the_parent_dies(tmp_path: Path, how: signal.Signals, do:
         import signal, sys, threading, time
         from pathlib import Path
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
-        sys.path.insert(0, {str(TESTS / "training")!r})
+        sys.path[:0] = {[str(TESTS), str(TESTS / "training")]!r}
         from test_pool import eventually, ignore, make_pool, spec
         pool = make_pool(Path({str(tmp_path)!r}), 2)
         threading.Thread(target=pool.run, args=(spec(do={do!r}), lambda p: print(*pool.pids(), flush=True)),
                          daemon=True).start()
         time.sleep(60)
     """
-    parent = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
     with parent:
         assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
