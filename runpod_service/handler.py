@@ -18,14 +18,15 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import runpod
+from runpod.serverless.modules import rp_scale
 from runpod.serverless.modules.worker_state import JobsProgress
 
 from seedpod import __version__
@@ -72,6 +73,10 @@ CACHE_GB = 10
 
 VOLUME = Path("/runpod-volume")
 """Where RunPod mounts an endpoint's network volume."""
+
+EARLY_SECONDS = 60.0
+"""How long a stop signal is kept for a job that has not begun: longer than a job waits in the SDK's queue, and soon
+enough over not to stop a job that the endpoint hands out once more."""
 
 FRAMES = 6
 """Frames of a traceback that an error text carries."""
@@ -267,7 +272,8 @@ def worker() -> Worker:
 async def runpod_handler(job: dict[str, Any]) -> Wire:
     """What the SDK calls: ``handler``, with every error as one string, for the SDK mistakes other types."""
     try:
-        return await handler(job)
+        with _stops.heeding(job["id"]):
+            return await handler(job)
     except Exception as error:  # noqa: BLE001 - the worker goes on; the job says what happened
         return {"error": _text(error)}
 
@@ -303,7 +309,7 @@ async def _keep_model(job: dict[str, Any], request: TrialRequest, keep: KeepMode
     except (TrialError, ConfigError) as error:
         failure = error if isinstance(error, TrialError) else TrainingError(str(error), cause=Cause.DATA)
         return _answer(TrialResult.ended(request.spec.number, Status.FAILED, failure, backend="runpod"))
-    await asyncio.get_running_loop().run_in_executor(None, _drain_progress)
+    await asyncio.get_running_loop().run_in_executor(None, drain_progress)
     return {"final": found}
 
 
@@ -335,7 +341,7 @@ async def start_training(job: dict[str, Any], request: TrialRequest) -> TrialRes
         result = TrialResult.ended(spec.number, Status.FAILED, failure, epochs=len(rows), history=rows, run=failure.run)
     finally:
         place.close()
-    await asyncio.get_running_loop().run_in_executor(None, _drain_progress)
+    await asyncio.get_running_loop().run_in_executor(None, drain_progress)
     # Of failed trials too: they are paid by the GPU as well.
     gpu = worker().settings.gpu
     told = {**result.run, "gpu": gpu} if gpu else result.run
@@ -388,6 +394,50 @@ class _Place:
             timer.cancel()
 
 
+class StopSignals:
+    """Which jobs the endpoint wants stopped, in place of the SDK's own fetcher, which loses the early ones.
+
+    The SDK (1.12.0) drops the signal for a job that still waits in its queue: the job then runs in full, unwanted and
+    paid. A signal between a job's task and its first step takes the job's place in the worker for ever. So the SDK is
+    told of the jobs alone whose handler has begun, and the others find their signal when they begin.
+    Used by the SDK's event loop only.
+
+    Args:
+        fetch: The SDK's fetcher: waits on the endpoint's stop channel and returns job ids.
+        now: Tells seconds.
+    """
+
+    def __init__(self, fetch: Callable[[Any], Awaitable[list[str]]], now: Callable[[], float] = time.monotonic) -> None:
+        self._fetch = fetch
+        self._now = now
+        self._begun: set[str] = set()
+        self._early: dict[str, float] = {}  # until when each is kept
+
+    async def fetch(self, session: Any) -> list[str]:
+        """Ids of jobs to stop that have begun; empty where there was no signal."""
+        while True:
+            ids = await self._fetch(session)
+            begun = [job_id for job_id in ids if job_id in self._begun]
+            self._early = {job_id: until for job_id, until in self._early.items() if until > self._now()}
+            self._early.update((job_id, self._now() + EARLY_SECONDS) for job_id in ids if job_id not in self._begun)
+            if begun or not ids:  # else the SDK would not listen for a second
+                return begun
+
+    @contextmanager
+    def heeding(self, job_id: str) -> Iterator[None]:
+        """While a job runs; raises CancelledError, as the SDK does, where its signal came before."""
+        if self._early.pop(job_id, 0.0) > self._now():
+            raise asyncio.CancelledError
+        self._begun.add(job_id)
+        try:
+            yield
+        finally:
+            self._begun.discard(job_id)
+
+
+_stops = StopSignals(rp_scale.get_stop_signals)
+
+
 def _answer(result: TrialResult) -> Wire:
     """The job's output. ``error`` would be taken out of it at the top level, so the result lies one level down."""
     # Through JSON and back: plain data alone, and better a failed job with a reason than a result that the SDK drops.
@@ -395,12 +445,13 @@ def _answer(result: TrialResult) -> Wire:
     return answer
 
 
-def _drain_progress(seconds: float = 2.0) -> None:
+def drain_progress(seconds: float = 2.0) -> None:
     """Wait for progress that is still on its way; what arrives after the result would undo it (runpod-python #250)."""
     end = time.monotonic() + seconds
     for thread in threading.enumerate():
         if "_thread_target" in thread.name:  # the SDK sends each progress in a thread of its own
-            thread.join(max(0.0, end - time.monotonic()))
+            with suppress(RuntimeError):  # another job's, which is just being started; this job's have all begun
+                thread.join(max(0.0, end - time.monotonic()))
 
 
 def _text(error: Exception) -> str:
@@ -417,6 +468,7 @@ def main() -> None:
         WorkerSettings.read(os.environ)
     except ConfigError as error:
         sys.exit(str(error))
+    rp_scale.get_stop_signals = _stops.fetch  # what its loop takes when it starts; no setting of the SDK does it
     try:
         runpod.serverless.start({"handler": runpod_handler, "concurrency_modifier": adjust_concurrency})
     finally:
