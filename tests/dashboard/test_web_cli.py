@@ -58,10 +58,8 @@ def test_page_and_metrics_of_a_search(tmp_path: Path, digits_cache: Path) -> Non
         reader.start()
         with watching(url) as stream:
             assert any(message.get("ended") for message in stream)
-            families = {family.name: family for family in text_string_to_metric_families(get(url, "/metrics").body)}
-            states = {sample.labels["state"]: sample.value for sample in families["seedpod_trials"].samples}
-            assert sum(states.values()) == 50
-            assert states["completed"] >= 1
+            assert eventually(lambda: _trials_by_state(url)["completed"] >= 1, 10)  # told a moment after the trial
+            assert sum(_trials_by_state(url).values()) == 50
             process.send_signal(signal.SIGINT)
             assert [message for message in stream if "over" in message][-1]["over"]["outcome"] == "interrupted"
         assert eventually(lambda: process.poll() is not None, 10)
@@ -72,3 +70,8 @@ def test_page_and_metrics_of_a_search(tmp_path: Path, digits_cache: Path) -> Non
     assert "\x1b" not in text
     files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
     assert [path.name for path in files if token in path.read_text("utf-8", "replace")] == [KEPT]
+
+
+def _trials_by_state(url: str) -> dict[str, float]:
+    families = {family.name: family for family in text_string_to_metric_families(get(url, "/metrics").body)}
+    return {sample.labels["state"]: sample.value for sample in families["seedpod_trials"].samples}
