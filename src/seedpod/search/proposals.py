@@ -7,8 +7,9 @@ from functools import partial
 from itertools import compress
 
 import numpy as np
-from optuna import Trial
+from optuna import Study, Trial
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
 
 from seedpod.errors import ConfigError
 from seedpod.guarded import Guarded
@@ -121,7 +122,7 @@ class Proposals:
         if self._grid and self._others is not None and number - firsts < len(self._others):
             return self._others[number - firsts]
         self._look_up(trial)
-        proposal = self.space.walk(partial(_proposed, trial))
+        proposal = self.space.walk(partial(_proposed, trial, trial._get_latest_trial()))  # noqa: SLF001 - see _proposed
         return proposal if self._is_new(trial, proposal) else self._another(trial, proposal)
 
     def _another(self, trial: Trial, proposal: Params) -> Params:
@@ -130,9 +131,10 @@ class Proposals:
             new = [not tried for tried in self._tried(trial, self._keys_of_others)]
             left = list(compress(self._others, new))
             return left[seed_of(self._seed, trial.number) % len(left)] if left else proposal
+        frozen = trial._get_latest_trial()  # noqa: SLF001 - see _proposed
         for attempt in range(_TRIES):
             sampler = RandomSampler(seed_of(self._seed, trial.number, attempt))
-            found = self.space.walk(partial(_drawn, sampler, trial))
+            found = self.space.walk(partial(_drawn, sampler, trial.study, frozen))
             if self._is_new(trial, found):
                 return found
         return proposal
@@ -168,18 +170,19 @@ class Proposals:
                 taken.put(number, key)
 
 
-def _proposed(trial: Trial, name: str, values: Values) -> ParamValue:
-    """What the sampler would have a hyperparameter be; nothing is stored yet."""
-    distribution = values.distribution
-    if trial._is_relative_param(name, distribution):  # noqa: SLF001 - as in Trial's own _suggest
+def _proposed(trial: Trial, frozen: FrozenTrial, name: str, values: Values) -> ParamValue:
+    """What the sampler would have a hyperparameter be, as Trial's own ``_suggest`` asks it; nothing is stored yet.
+
+    So ``frozen``, the trial as the sampler is to see it, is the same for all of its hyperparameters.
+    """
+    if trial._is_relative_param(name, values.distribution):  # noqa: SLF001
         relative: ParamValue = trial.relative_params[name]
         return relative
-    return _drawn(trial.study.sampler, trial, name, values)
+    return _drawn(trial.study.sampler, trial.study, frozen, name, values)
 
 
-def _drawn(sampler: BaseSampler, trial: Trial, name: str, values: Values) -> ParamValue:
-    frozen = trial._get_latest_trial()  # noqa: SLF001 - as in Trial's own _suggest
-    drawn: ParamValue = sampler.sample_independent(trial.study, frozen, name, values.distribution)
+def _drawn(sampler: BaseSampler, study: Study, frozen: FrozenTrial, name: str, values: Values) -> ParamValue:
+    drawn: ParamValue = sampler.sample_independent(study, frozen, name, values.distribution)
     return drawn
 
 

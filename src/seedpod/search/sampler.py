@@ -256,7 +256,9 @@ class LaggedSampler(BaseSampler):
         self._lag = lag
         self._look = look
         self._history = Guarded(_History())
-        self._inner: Guarded[dict[int, tuple[BaseSampler, Study]]] = Guarded({})  # of those that are being suggested
+        # Of trials that are being suggested. Each one's own thread alone puts it here, looks at it for every one of its
+        # hyperparameters, and takes it out: no lock.
+        self._inner: dict[int, tuple[BaseSampler, Study]] = {}
 
     def reseed_rng(self) -> None:
         """Ignored: the seed of each draw follows from its trial."""
@@ -284,8 +286,7 @@ class LaggedSampler(BaseSampler):
             if history.stopped:
                 raise TrialCancelled("the search is stopping")
             view = StudyView(study, history.visible(trial.number, self._lag))
-        with self._inner.locked() as known:
-            known[trial.number] = inner, view
+        self._inner[trial.number] = inner, view
         inner.before_trial(view, trial)
 
     def _wait(self, study: Study, number: int) -> None:
@@ -310,7 +311,7 @@ class LaggedSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """See BaseSampler."""
-        inner, view = self._of(trial)
+        inner, view = self._inner[trial.number]
         return inner.infer_relative_search_space(view, trial)
 
     def sample_relative(
@@ -320,7 +321,7 @@ class LaggedSampler(BaseSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """See BaseSampler."""
-        inner, view = self._of(trial)
+        inner, view = self._inner[trial.number]
         return inner.sample_relative(view, trial, search_space)
 
     def sample_independent(
@@ -331,7 +332,7 @@ class LaggedSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """See BaseSampler."""
-        _, view = self._of(trial)
+        _, view = self._inner[trial.number]
         seed = seed_of(self._seed, trial.number, zlib.crc32(param_name.encode()))
         return self._make(seed).sample_independent(view, trial, param_name, param_distribution)
 
@@ -339,17 +340,12 @@ class LaggedSampler(BaseSampler):
         """Let the inner sampler finish and drop it; wake whoever waits for this trial."""
         ended = copy(as_it_counts(trial))
         ended.state, ended.values = state, None if values is None else list(values)
-        with self._inner.locked() as known:
-            found = known.pop(trial.number, None)
+        found = self._inner.pop(trial.number, None)
         with self._history.locked() as history:
             history.end(ended)
         if found is not None:
             inner, view = found
             inner.after_trial(view, trial, state, values)
-
-    def _of(self, trial: FrozenTrial) -> tuple[BaseSampler, Study]:
-        with self._inner.locked() as known:
-            return known[trial.number]
 
     def _load(self, study: Study, *, once: bool = False, below: int = 0) -> bool:
         """Take in what the storage has: an earlier run's trials, and those of other optimizers.
