@@ -20,7 +20,6 @@ from seedpod.remote.client import EndpointClient
 from seedpod.remote.gate import Gate
 from seedpod.remote.secret import Secret
 from seedpod.remote.store import DataStore
-from seedpod.training.datasets import NAMES
 from seedpod.training.pool import KERAS_TRAINER
 from seedpod.trial import TrialBackend
 
@@ -177,7 +176,7 @@ def _remote(
 
 def _addresses(config: OptimizationConfig, cache_dir: Path, say: Say) -> Addresses:
     """Where workers get the data set from, if they do not have it by its name."""
-    if not config.data_store or (config.dataset in NAMES and not config.reading.shape):
+    if not (config.data_store and config.own_images):
         return no_addresses
     store = DataStore(config.data_store, config.data_store_endpoint)
     store.check()

@@ -15,7 +15,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 from seedpod.config import LoadedConfig, OptimizationConfig, help_text, load, origins_text
-from seedpod.config.settings import DATASETS
 from seedpod.errors import (
     ConfigError,
     EndpointRefused,
@@ -197,9 +196,9 @@ def _unused(loaded: LoadedConfig) -> Iterator[str]:
     """A line for settings that were given and that this search has no use for."""
     if loaded.origins["web_port"] != "default" and loaded.config.dashboard != "web":
         yield "web_port: for dashboard=web alone."
-    own = loaded.config.dataset not in DATASETS
-    needed = loaded.config.use_runpod_service and (own or loaded.config.final_on == "remote")
-    if loaded.config.data_store and not needed:
+    config = loaded.config
+    needed = config.use_runpod_service and (config.own_images or config.final_on == "remote")
+    if config.data_store and not needed:
         yield "data_store: for remote trials on images of your own alone; nothing is uploaded."
     given = [name for name in ("concurrent", "concurrent_workers") if loaded.origins[name] != "default"]
     if given and not loaded.config.use_runpod_service:

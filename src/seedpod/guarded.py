@@ -62,14 +62,19 @@ class Guarded(Generic[T]):
         ``look`` runs under the lock, in any thread, and may change the state (take an item, for instance).
         """
         waiter = _Waiter(look)
-        with self._lock:
-            if waiter.satisfied(self._state):
-                self._wake()
-            else:
-                waiter.bell.acquire()
-                self._waiting.append(waiter)
-        if not waiter.over:
-            self._sleep(waiter, timeout)
+        try:
+            with self._lock:
+                if waiter.satisfied(self._state):
+                    self._wake()
+                else:
+                    waiter.bell.acquire()
+                    self._waiting.append(waiter)
+            if not waiter.over:
+                self._sleep(waiter, timeout)
+        except BaseException:  # Ctrl-C, in the main thread
+            with self._lock:
+                self._forget(waiter)
+            raise
         if waiter.error is not None:
             raise waiter.error
         found: R | None = waiter.found
@@ -77,23 +82,17 @@ class Guarded(Generic[T]):
 
     def _sleep(self, waiter: _Waiter, timeout: float | None) -> None:
         """Until the bell rings, or the time is over; then look once more, for ``look`` may ask a clock."""
-        try:
-            if waiter.bell.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-                return
-        except BaseException:  # Ctrl-C, in the main thread
-            with self._lock:
-                self._forget(waiter)
-            raise
+        if waiter.bell.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            return
         with self._lock:
             if self._forget(waiter) and waiter.satisfied(self._state):
                 self._wake()
 
     def _forget(self, waiter: _Waiter) -> bool:
         """Whether it still waited."""
-        if waiter.over:
-            return False
-        self._waiting.remove(waiter)
-        return True
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+        return not waiter.over
 
     def _wake(self) -> None:
         """Let go all whose wait is over; what one of them takes or gives may end another's."""
@@ -101,7 +100,9 @@ class Guarded(Generic[T]):
         while again:
             again = False
             for waiter in tuple(self._waiting):
-                if waiter.satisfied(self._state):
+                # One whose wait is over by now was about to hear of it when Ctrl-C came to whoever held the lock.
+                if waiter.over or waiter.satisfied(self._state):
+                    if waiter.bell.locked():
+                        waiter.bell.release()
                     self._waiting.remove(waiter)
-                    waiter.bell.release()
                     again = True

@@ -476,6 +476,11 @@ class OptimizationConfig:
         )
 
     @property
+    def own_images(self) -> bool:
+        """Whether no worker has the images by their name: they are the user's, or are read in another way."""
+        return self.dataset not in DATASETS or bool(self.reading.shape)
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """What trials are judged by, the first of them first."""
         return objectives_of(self.optimize_for.split(","))
@@ -588,8 +593,9 @@ def _store_conflicts(values: Mapping[str, Any], origins: Mapping[str, str]) -> I
         return
     # Images that are read otherwise are others, also those of a name that workers know.
     shaping = {each.name: each.default for each in settings() if each.name in SHAPING}
-    other = next((name for name, usual in shaping.items() if values.get(name, usual) != usual), "dataset")
-    if other == "dataset" and dataset in DATASETS:
+    shaped = next((name for name, usual in shaping.items() if values.get(name, usual) != usual), "")
+    other = shaped if dataset in DATASETS else "dataset"
+    if not other:
         return
     yield complaint(
         f"{other}={values[other]}",

@@ -31,7 +31,7 @@ from seedpod.search.enqueued import read_enqueued
 from seedpod.search.importances import PATIENCE, importances
 from seedpod.search.lease import LeaseRules
 from seedpod.search.proposals import Proposals
-from seedpod.search.pruner import make_pruner
+from seedpod.search.pruner import make_pruner, pruner_terms
 from seedpod.search.sampler import make_sampler
 from seedpod.search.space_file import read_definition
 from seedpod.search.study import (
@@ -205,7 +205,12 @@ class ModelOptimizer:
     def _search_by(self, study: SearchStudy, data: DatasetInfo, proposals: Proposals) -> tuple[BaseSampler, BasePruner]:
         """What proposes trials and what ends hopeless ones, under the lag that all runs of the study agree on."""
         config = self._config
-        terms = {**decisive(config), "fingerprint": data.fingerprint, **proposals.terms}
+        terms = {
+            **decisive(config),
+            "fingerprint": data.fingerprint,
+            **proposals.terms,
+            **pruner_terms(config.pruner),
+        }
         lag = agree(study, terms, lag_of(config), any_lag=config.search_lag == "auto")
         look = _LOOK if config.storage else None
         epochs = config.min_epochs_per_trial, config.max_epochs_per_trial * config.cv_folds

@@ -113,7 +113,7 @@ class TrialRunner:
             raise TrialCancelled(self._ending.reason)
 
     def _overtime(self) -> bool:
-        """Whether no trial may start any more; a trial may have waited for others since Optuna looked at the time."""
+        """Whether no trial may start any more; a trial may have waited for others since it was asked for."""
         limit = self._config.timeout_hours * 3600
         return bool(limit) and self._clock.now() - self._began > limit
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import optuna
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -89,19 +90,20 @@ class Places:
 
 
 class SearchStudy(Study):
-    """A study of one optimizer."""
+    """A study of one optimizer.
 
-    places = Places(1)
-    """Trials under way at one time; set by ``optimize``."""
+    Attributes:
+        places: Trials under way at one time; set by ``optimize``.
+        around: Asks for the next trial; ``optimize`` sets it, to hear of what goes wrong outside of every objective.
+        until: When nobody asks for a trial any more, by the monotonic clock; set by ``optimize``.
+    """
 
-    around: Callable[[Callable[[], Trial]], Trial] = staticmethod(lambda ask: ask())
-    """Asks for the next trial; ``optimize`` sets it, to hear of what goes wrong outside of every objective."""
-
-    until = float("inf")
-    """When nobody asks for a trial any more, by the monotonic clock; set by ``optimize``."""
-
-    _waiting: Guarded[deque[FrozenTrial]] = Guarded(deque())
-    """Trials that wait to be run, the lowest first; of this study, from ``take_stock`` on."""
+    def __init__(self, name: str, storage: BaseStorage) -> None:
+        super().__init__(name, storage)
+        self.places = Places(1)
+        self.around: Callable[[Callable[[], Trial]], Trial] = lambda ask: ask()
+        self.until = float("inf")
+        self._waiting = Guarded(deque[FrozenTrial]())  # to be run, the lowest first; see take_stock
 
     def has(self, number: int) -> bool:  # noqa: ARG002
         """Whether a trial that this optimizer runs is still its own: always, where there is no other one."""

@@ -8,15 +8,16 @@ cut runs an open trial again from its beginning, under its own number.
 import copy
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalOperation, JournalStorageReplayResult
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
@@ -38,13 +39,15 @@ class RunJournal(JournalStorage):
 
     Args:
         path: The file; made where it is missing.
+        sync: Returns when all of an open file, given by its descriptor, is on the disk; OSError where that fails.
 
     Raises:
-        SeedpodError: The file cannot be read or written; so for every call.
+        SeedpodError: The file cannot be read or written; so for every call. One ``fsync`` that fails ends all writing:
+            the system tells of it once, and nobody knows what is on the disk any more.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = _File(path)
+    def __init__(self, path: Path, sync: Callable[[int], None] = os.fsync) -> None:
+        self._file = _File(path, sync)
         super().__init__(self._file)
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
@@ -77,12 +80,23 @@ class RunJournal(JournalStorage):
             self._sync_with_backend()
         self._file.settle()
 
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """See BaseStorage."""
+        super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        self._file.settle()
+
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """See BaseStorage."""
         changed = super().set_trial_state_values(trial_id, state, values)
         if state.is_finished():
             self._file.settle()
         return changed
+
+    def settle(self) -> None:
+        """Return when all that was written is on the disk; raises what any earlier call has met there, too."""
+        self._file.settle()
 
     def _sync_with_backend(self) -> None:
         if not isinstance(self._replay_result, _Replay):  # the constructor has made Optuna's own
@@ -119,7 +133,8 @@ class _Replay(JournalStorageReplayResult):
             # Optuna's own way also looks whether it is compatible with what other trials have had.
             super()._apply_set_trial_param(log)
             trial = self._trials.get(trial_id)
-            if trial is not None and name in trial.distributions:
+            # A line of somebody else's may be of no effect.
+            if trial is not None and trial.distributions.get(name) == json_to_distribution(log["distribution"]):
                 self._shared[key] = name, trial.distributions[name]
         elif self._trial_exists_and_updatable(trial_id, log):
             name, distribution = self._shared[key]
@@ -146,24 +161,28 @@ class _Disk:
     written: int = 0
     settled: int = 0
     busy: bool = False
+    failed: SeedpodError | None = None
 
 
-class _File(JournalFileBackend):
+class _File(BaseJournalBackend):
     """The file; one that cannot be written is no bug, is named, and keeps whole lines alone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sync: Callable[[int], None]) -> None:
         self._path = path
+        self._sync = sync
         self._next = 0, 0  # the line that was not read yet, and where it begins
         self._disk = Guarded(_Disk())
-        with _naming(path):
-            super().__init__(str(path))
+        with _naming(path, "write"):
+            path.touch()
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """The lines from this one on; whoever stops in between gets the others the next time."""
         number, begin = self._next if self._next[0] <= log_number_from else (0, 0)
-        if self._path.stat().st_size <= begin:
-            return
-        with self._path.open("rb") as file:
+        with _naming(self._path, "read"):
+            if self._path.stat().st_size <= begin:
+                return
+            opened = self._path.open("rb")
+        with opened as file:
             file.seek(begin)
             for line in _whole(file):
                 number, begin = number + 1, begin + len(line)
@@ -173,9 +192,10 @@ class _File(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append lines; they are on the disk after the next ``settle``."""
+        self._check()
         lines = b"".join(json.dumps(fact, separators=(",", ":")).encode() + b"\n" for fact in logs)
         # By one write at the end, and no lock file: the folder is one search's, and whoever else appends does so whole.
-        with _naming(self._path):
+        with _naming(self._path, "write"):
             size = self._path.stat().st_size
             try:
                 with self._path.open("ab", buffering=0) as file:
@@ -196,6 +216,8 @@ class _File(JournalFileBackend):
 
         def turn(disk: _Disk) -> bool | None:
             """Whether it is this thread's; None while another one is at it."""
+            if disk.failed is not None:
+                raise disk.failed
             if disk.settled >= mine:
                 return False
             if disk.busy:
@@ -209,24 +231,33 @@ class _File(JournalFileBackend):
         try:
             with self._disk.locked() as disk:
                 written = disk.written
-            with _naming(self._path), self._path.open("rb") as file:
-                os.fsync(file.fileno())
+            with _naming(self._path, "write"), self._path.open("rb") as file:
+                self._sync(file.fileno())
             settled = written
+        except SeedpodError as error:
+            with self._disk.locked() as disk:
+                disk.failed = error
+            raise
         finally:
             with self._disk.locked() as disk:
                 disk.busy, disk.settled = False, max(disk.settled, settled)
 
+    def _check(self) -> None:
+        with self._disk.locked() as disk:
+            if disk.failed is not None:
+                raise disk.failed
+
 
 def _whole(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines that end; the last one may be half written by now."""
-    return (line for line in lines if line.endswith(b"\n"))
+    """The lines up to one that does not end: it is half written by now, and its other half is no line of its own."""
+    return takewhile(lambda line: line.endswith(b"\n"), lines)
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(path: Path, do: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise SeedpodError(
-            f"cannot write {path} ({error.strerror}). Make room or mend the permissions and start again."
+            f"cannot {do} {path} ({error.strerror}). Make room or mend the permissions and start again."
         ) from error

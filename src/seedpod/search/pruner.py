@@ -60,6 +60,11 @@ def make_pruner(name: str, epochs: tuple[int, int], lag: int | None) -> BasePrun
     return makers[name]() if lag is None or name == "none" else LaggedPruner(makers[name], lag)
 
 
+def pruner_terms(name: str) -> dict[str, str]:
+    """What decides about prunings beside the settings: a study that was begun by another rule is another study."""
+    return {"pruner": f"asha from 1/{_FIRST_RUNG} of the epochs on"} if name == "asha" else {}
+
+
 class LaggedPruner(BasePruner):
     """Lets what trial k is judged by at a step be the finished trials 0 to k - lag alone, in trial order.
 

@@ -194,9 +194,8 @@ class _History:
     forgotten: int = 0  # those below it are not among these any more
     row: list[FrozenTrial] = field(default_factory=list)  # the ended ones from 0 on, as far as none is missing
 
-    @property
     def lowest_open(self) -> int:
-        """All trials below it have ended."""
+        """All trials below it have ended; takes those into ``row``."""
         while len(self.row) in self.ended:
             self.row.append(self.ended[len(self.row)])
         return len(self.row)
@@ -208,7 +207,7 @@ class _History:
         """Whether something that decides this trial's suggestion has not happened yet."""
         first_open = max(0, number - lag + 1)
         between = range(first_open, number)
-        return self.lowest_open < first_open or any(j not in self.determined and j not in self.ended for j in between)
+        return self.lowest_open() < first_open or any(j not in self.determined and j not in self.ended for j in between)
 
     def visible(self, number: int, lag: int) -> list[FrozenTrial]:
         """What a trial that lacks nothing is shown."""
@@ -302,7 +301,7 @@ class LaggedSampler(BaseSampler):
             looks += 1
             if self._look and looks == round(_PATIENCE / self._look):
                 with self._history.locked() as history:
-                    lowest = history.lowest_open
+                    lowest = history.lowest_open()
                 log.warning(
                     "trial %d waits for trial %d, which another optimizer of this study has",
                     number,

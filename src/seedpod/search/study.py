@@ -18,6 +18,7 @@ from seedpod.errors import ConfigError, SeedpodError, TrialCancelled, TrialError
 from seedpod.guarded import Guarded
 from seedpod.search.asking import OWNER, NothingLeft, Places, SearchStudy, SharedStudy
 from seedpod.search.attempts import cover_void, void_reports
+from seedpod.search.journal import RunJournal
 from seedpod.search.lease import LeaseRules, keeping
 from seedpod.search.proposals import Proposals
 from seedpod.search.sampler import LaggedSampler
@@ -233,18 +234,20 @@ def optimize(
         lease: When another optimizer of a shared study is taken for dead.
         ahead: How many trials may be under way in addition, each in the place of one that ``about_to_end``.
     """
-    study.take_stock()
     study.places = Places(jobs)
     # Not Optuna's own timeout, which asks the wall clock: setting that forward would end the search.
     study.until = time.monotonic() + timeout if timeout else float("inf")
     watched = _Watched(objective, stopping, failed, study)
     study.around = watched.ask
     try:
+        study.take_stock()
         with keeping(study, lease):
             _run(study, watched, trials, jobs + ahead)
     except BaseException as error:  # noqa: BLE001 - the study could not be told how a trial ended
         failed(explained(error))
     try:
+        if isinstance(study._storage, RunJournal):  # noqa: SLF001 - in memory trials end before they do on the disk
+            study._storage.settle()  # noqa: SLF001
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         untold = [trial.number for trial in running if watched.ended(trial.number) and study.has(trial.number)]
     except Exception as error:  # noqa: BLE001 - whatever a storage raises
