@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import runpod
 from runpod.serverless.modules import rp_scale
@@ -74,9 +74,9 @@ CACHE_GB = 10
 VOLUME = Path("/runpod-volume")
 """Where RunPod mounts an endpoint's network volume."""
 
-EARLY_SECONDS = 60.0
-"""How long a stop signal is kept for a job that has not begun: longer than a job waits in the SDK's queue, and soon
-enough over not to stop a job that the endpoint hands out once more."""
+EARLY_SECONDS = 86_400.0
+"""How long a stop signal is kept for a job that has not begun: it may wait in the SDK's queue for as long as the last
+epoch of the one before takes. The id of a job that was stopped does not come again."""
 
 FRAMES = 6
 """Frames of a traceback that an error text carries."""
@@ -203,6 +203,8 @@ class Worker:
         epoch_began = [0.0]
 
         def report(progress: TrialProgress) -> None:
+            if unwanted[0]:  # its time limit is over, and it has been answered: what comes after that would undo it
+                return
             send(replace(progress, attempt=request.attempt))
             epoch, epoch_began[0] = progress.seconds - epoch_began[0], progress.seconds
             left = (progress.max_epochs - progress.epoch) * epoch
@@ -395,12 +397,12 @@ class _Place:
 
 
 class StopSignals:
-    """Which jobs the endpoint wants stopped, in place of the SDK's own fetcher, which loses the early ones.
+    """Stops the jobs that the endpoint wants stopped, in place of the SDK, which loses some of them.
 
     The SDK (1.12.0) drops the signal for a job that still waits in its queue: the job then runs in full, unwanted and
-    paid. A signal between a job's task and its first step takes the job's place in the worker for ever. So the SDK is
-    told of the jobs alone whose handler has begun, and the others find their signal when they begin.
-    Used by the SDK's event loop only.
+    paid. A signal between a job's task and its first step takes the job's place in the worker for ever. And of a job
+    that was delivered twice it stops one. So jobs are stopped here, and those that have not begun find their signal
+    when they begin. Used by the SDK's event loop only.
 
     Args:
         fetch: The SDK's fetcher: waits on the endpoint's stop channel and returns job ids.
@@ -410,29 +412,35 @@ class StopSignals:
     def __init__(self, fetch: Callable[[Any], Awaitable[list[str]]], now: Callable[[], float] = time.monotonic) -> None:
         self._fetch = fetch
         self._now = now
-        self._begun: set[str] = set()
+        self._begun: dict[str, list[asyncio.Task[Any]]] = {}
         self._early: dict[str, float] = {}  # until when each is kept
 
     async def fetch(self, session: Any) -> list[str]:
-        """Ids of jobs to stop that have begun; empty where there was no signal."""
-        while True:
-            ids = await self._fetch(session)
-            begun = [job_id for job_id in ids if job_id in self._begun]
-            self._early = {job_id: until for job_id, until in self._early.items() if until > self._now()}
-            self._early.update((job_id, self._now() + EARLY_SECONDS) for job_id in ids if job_id not in self._begun)
-            if begun or not ids:  # else the SDK would not listen for a second
-                return begun
+        """Stop what has begun and note the others.
+
+        What it returns names no job, so that the SDK stops none; after an empty list, which means that there was no
+        signal, it would wait a second before it listens again.
+        """
+        ids = await self._fetch(session)
+        for task in [task for job_id in ids for task in self._begun.get(job_id, ())]:
+            task.cancel()
+        self._early = {job_id: until for job_id, until in self._early.items() if until > self._now()}
+        self._early.update((job_id, self._now() + EARLY_SECONDS) for job_id in ids if job_id not in self._begun)
+        return [""] if ids else []
 
     @contextmanager
     def heeding(self, job_id: str) -> Iterator[None]:
-        """While a job runs; raises CancelledError, as the SDK does, where its signal came before."""
-        if self._early.pop(job_id, 0.0) > self._now():
+        """While the current task runs a job; raises CancelledError, as the SDK does, where its signal came before."""
+        if self._early.get(job_id, 0.0) > self._now():
             raise asyncio.CancelledError
-        self._begun.add(job_id)
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._begun.setdefault(job_id, []).append(task)
         try:
             yield
         finally:
-            self._begun.discard(job_id)
+            self._begun[job_id].remove(task)
+            if not self._begun[job_id]:
+                del self._begun[job_id]
 
 
 _stops = StopSignals(rp_scale.get_stop_signals)

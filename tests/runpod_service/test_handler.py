@@ -361,20 +361,60 @@ class Signals:
 
 
 def test_a_stop_signal_waits_for_its_job_and_is_forgotten_in_time() -> None:
-    """The SDK hears of begun jobs alone; the others end as they begin, unless that is long after."""
+    """Jobs that have begun are stopped, all that there are of one; the others as they begin, unless long after."""
     module = handler()
     now = [100.0]
-    stops = module.StopSignals(Signals(["early"], ["late", "begun"], []).fetch, lambda: now[0])
-    with stops.heeding("begun"):
-        assert asyncio.run(stops.fetch(None)) == ["begun"]
-    assert asyncio.run(stops.fetch(None)) == []
-    with pytest.raises(asyncio.CancelledError), stops.heeding("early"):
-        pass
-    with stops.heeding("early"):  # handed out once more
-        pass
-    now[0] += module.EARLY_SECONDS
-    with stops.heeding("late"):
-        pass
+    stops = module.StopSignals(Signals(["early", "late"], ["begun"], []).fetch, lambda: now[0])
+
+    async def job(name: str) -> str:
+        with stops.heeding(name):
+            await asyncio.sleep(60)
+        return name
+
+    async def follow() -> None:
+        twins = [asyncio.create_task(job("begun")) for _ in range(2)]
+        other = asyncio.create_task(job("other"))
+        await asyncio.sleep(0)
+        assert [await stops.fetch(None) for _ in range(3)] == [[""], [""], []]
+        for twin in twins:
+            with pytest.raises(asyncio.CancelledError):
+                await twin
+        assert not other.done()
+        other.cancel()
+        for _ in range(2):  # it may have been delivered twice
+            with pytest.raises(asyncio.CancelledError):
+                await job("early")
+        now[0] += module.EARLY_SECONDS
+        late = asyncio.create_task(job("late"))
+        await asyncio.sleep(0)
+        assert not late.done()
+        late.cancel()
+
+    asyncio.run(follow())
+
+
+def test_a_job_delivered_twice_and_cancelled_is_stopped_twice(six: Service) -> None:
+    """Of a job that runs twice on one worker nothing goes on once it is cancelled: all six places are free."""
+    six.endpoint.set_faults([{"operation": "take", "kind": "duplicate", "times": 1}])
+    job = six.submit(request(1, pause=0.2, max_epochs=1000))
+    six.running(job)
+    eventually(lambda: bool(six.marks(job, "duplicate")))
+    six.endpoint.set_faults([])
+    six.call("POST", f"cancel/{job}")
+    jobs = [six.submit(request(number, pause=0.2, max_epochs=1000)) for number in range(6)]
+    for other in jobs:
+        six.running(other)
+    for other in jobs:
+        six.call("POST", f"cancel/{other}")
+
+
+def test_progress_of_a_trial_over_its_limit_never_follows_the_answer(one: Service) -> None:
+    """Of trials that report faster than it can be sent and are cut off, no progress arrives after the result."""
+    for number in range(3):
+        job = one.submit(request(number, max_epochs=1000, pause=0.002, time_limit=1.5))
+        assert one.result(job).status is Status.FAILED
+        one.result(one.submit(request(9)))  # which waits for all progress that is on its way
+        assert not one.marks(job, "stale progress")
 
 
 @pytest.mark.slow
