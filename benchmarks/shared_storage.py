@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
@@ -43,8 +43,9 @@ def postgres() -> Iterator[str]:
         run(str(initdb), "-D", str(data), "-A", "trust", "-U", "postgres", "-N")
         run(control, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
         yield f"postgresql://postgres@/postgres?host={folder}"
-        run(control, "-D", str(data), "-m", "immediate", "stop")
     finally:
+        with suppress(subprocess.CalledProcessError):
+            run(control, "-D", str(data), "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -49,9 +49,9 @@ class NoTime(FixedTimeTrainer):
         return super().train(replace(spec, params={**spec.params, "pause": 0.0}), report, check)
 
 
-def make(_cache_dir: Path, _schedulers: int) -> NoTime:
+def make(cache_dir: Path, _schedulers: int) -> NoTime:
     """What TrainerPool calls."""
-    return NoTime()
+    return NoTime(cache_dir)
 
 
 @dataclass(frozen=True, slots=True)

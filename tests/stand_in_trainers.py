@@ -36,6 +36,14 @@ def make_late(cache_dir: Path, schedulers: int) -> "StandInTrainer":
     return StandInTrainer(cache_dir, schedulers)
 
 
+def make_alone(cache_dir: Path, schedulers: int) -> "StandInTrainer":
+    """One that a standby dies of, as of the system's want of memory, and of which it leaves a file."""
+    if threading.current_thread() is not threading.main_thread():
+        (cache_dir / str(os.getpid())).touch()
+        os._exit(1)
+    return StandInTrainer(cache_dir, schedulers)
+
+
 def make_noting(cache_dir: Path, schedulers: int) -> "StandInTrainer":
     """One that notes the priority at which it is made."""
     priority = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -307,6 +307,8 @@ def test_a_thousand_trials(tmp_path: Path, digits_cache: Path, request: pytest.F
     found = disturbed(tmp_path, digits_cache, size)
     check(found, tmp_path, digits_cache, size)
     assert found.told.fired.total() >= 0.2 * size.trials
+    if size.trials >= 8 * size.every:
+        assert set(found.happened) == {"freeze_long", "kill", "restart", "freeze_shortly"}
     memory = found.left["memory"]
     begin = size.trials // 5
     assert memory[-1] - memory[begin] <= 0.03 * (size.trials - begin), memory[::50]

@@ -1,5 +1,6 @@
 """TrainerPool under everything that happens to processes."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import psutil
 import pytest
@@ -339,6 +342,39 @@ def test_processes_that_never_start_are_said(tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match="no such accelerator") as caught:
             pool.run(spec(), ignore)
         assert caught.value.cause is Cause.PROCESS_START
+
+
+def test_standbys_that_never_start_cost_no_trial(tmp_path: Path) -> None:
+    """After three standbys that died while they loaded the pool does without, and trials run as before."""
+    with make_pool(tmp_path, 1, trainer="make_alone") as pool:
+        assert eventually(lambda: len(list(tmp_path.iterdir())) == 3)
+        for number in range(2):
+            assert pool.run(spec(number), ignore).status is Status.COMPLETE
+        assert eventually(lambda: len(pool.pids()) == 1)
+        assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_closing_after_an_interrupt_that_came_too_early(tmp_path: Path) -> None:
+    """Ctrl-C in a program's own thread, when it has a process but does not use it yet, keeps nobody from closing."""
+    lines, begin = inspect.getsourcelines(TrainerPool._in_a_process)
+    number = begin + next(index for index, line in enumerate(lines) if line.strip() == "try:")
+
+    def interrupt(frame: FrameType, event: str, _argument: object) -> Any:
+        if frame.f_code is TrainerPool._in_a_process.__code__ and event == "line" and frame.f_lineno == number:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return interrupt
+
+    tracing = sys.gettrace()
+    pool = make_pool(tmp_path, 1)
+    try:
+        sys.settrace(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pool.run(spec(), ignore)
+    finally:
+        sys.settrace(tracing)
+        pool.close()
+    assert pool.pids() == []
 
 
 def test_twenty_kills_in_forty_trials(tmp_path: Path) -> None:

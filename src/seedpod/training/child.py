@@ -87,7 +87,9 @@ class TrainerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # the terminal's Ctrl-C goes to the optimizer alone
+            # The terminal's Ctrl-C goes to the optimizer alone. No session of its own: between sessions Linux's
+            # autogroups share out the cores whatever the priorities, and a standby is to give way to the others.
+            process_group=0,
         )
         self.pid = self._popen.pid
         self._threads = [

@@ -51,7 +51,7 @@ def run_epochs(
         model: From ``model_builder``.
         batches: Of one epoch; asked for anew in each.
         epochs: At most.
-        callbacks: Told as Keras does, of the last batch of an execution alone.
+        callbacks: Told as Keras does, of the last batch of an execution alone and never of its beginning.
     """
     if keras.backend.backend() != "tensorflow":
         model.fit(batches, epochs=epochs, callbacks=list(callbacks), shuffle=False, verbose=0)

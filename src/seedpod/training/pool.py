@@ -44,7 +44,8 @@ STANDBY = 1
 once all others are ready, at the lowest priority, so that trials which run meanwhile lose no time; one that dies before
 its standby has loaded is replaced by a process that does not wait."""
 FAILED_STARTS = 3
-"""Processes in a row that may die before they are ready; then the pool gives up."""
+"""Processes in a row that may die before they are ready; then the pool gives up. Standbys do not count, for no trial
+needs one: after as many the pool does without."""
 
 LOOK_SECONDS = 0.5
 """Between two looks at the memory, each of which costs some 0.1 ms a process."""
@@ -80,6 +81,7 @@ class _Seat:
 class _State:
     seats: list[_Seat] = field(default_factory=list)
     failed_starts: int = 0
+    failed_standbys: int = 0  # of those that are made to wait, in a row; none is needed
     broken: str | None = None  # the last output of a process that never became ready
     closed: bool = False
     waiting: dict[str, int] = field(default_factory=dict)  # threads that wait for a process, by their trials' keys
@@ -98,7 +100,8 @@ class _State:
         return sum(bool(seat.key) for seat in self.seats)
 
     def seat_of(self, process: TrainerProcess) -> _Seat:
-        return next(seat for seat in self.seats if seat.process is process)
+        # One that is buried as the pool closes may still be in the hands of a thread.
+        return next((seat for seat in self.seats if seat.process is process), _Seat(process, ""))
 
 
 class TrainerPool:
@@ -323,9 +326,14 @@ class TrainerPool:
             seat = state.seat_of(process)
             if what == "ready":
                 seat.ready, state.failed_starts = True, 0
+                state.failed_standbys = 0 if seat.standby else state.failed_standbys
                 return
             seat.ended = True
-            if not (seat.ready or seat.retired or state.closed):
+            if seat.ready or seat.retired or state.closed:
+                return
+            if seat.standby:
+                state.failed_standbys += 1
+            else:
                 state.failed_starts += 1
                 if state.failed_starts >= FAILED_STARTS:
                     state.broken = process.tail()
@@ -372,7 +380,8 @@ class TrainerPool:
         return found
 
     def _next_task(self, state: _State) -> _Seat | str | None:
-        gone = next((seat for seat in state.seats if seat.ended and not seat.key), None)
+        # Who has borrowed one may never give it back: Ctrl-C can come to a thread before it has begun to use it.
+        gone = next((seat for seat in state.seats if seat.ended and (state.closed or not seat.key)), None)
         if gone is not None:
             return gone
         if state.closed:
@@ -388,8 +397,8 @@ class TrainerPool:
         if serving < min(self._target, fitting):
             return "spawn"
         # A standby's import must not slow the first trials.
-        standby = all(seat.ready for seat in lasting) and len(lasting) < min(self._target + self._standby, fitting)
-        return "stand by" if standby else None
+        wanted = state.failed_standbys < FAILED_STARTS and len(lasting) < min(self._target + self._standby, fitting)
+        return "stand by" if wanted and all(seat.ready for seat in lasting) else None
 
     def _spawn(self, *, standby: bool) -> None:
         with self._state.locked() as state:
@@ -401,7 +410,10 @@ class TrainerPool:
             process = TrainerProcess(command, environment, self._limits, self._heard)
         except OSError as error:
             with self._state.locked() as state:
-                state.broken = f"cannot start a process: {error}"
+                if standby:
+                    state.failed_standbys = FAILED_STARTS
+                else:
+                    state.broken = f"cannot start a process: {error}"
             return
         with self._state.locked() as state:
             state.seats.append(_Seat(process, device, standby=standby))
