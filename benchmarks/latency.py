@@ -2,9 +2,9 @@
 
 ``python benchmarks/run.py latency``. A trial's end to its result in the optimizer's hands: beside a bare process pool
 here, and beside the official SDK's client on the embedded endpoint with real SDK workers. From the word that ends a
-trial (a prune) until its process is free for the next one, beside the trainer's own look for a stop, each 10 ms here as
-between two batches; and, for a trial that looks for no stop, until its process is gone, beside the seconds of grace
-that it has by design.
+trial (a prune) here until its process is free for the next one, beside the trainer's own look for a stop, each 10 ms as
+between two batches; on an endpoint until that has cancelled the job, beside a cancel by the official client. And, for a
+trial that looks for no stop, until its process is gone, beside the seconds of grace that it has by design.
 """
 
 import itertools
@@ -30,22 +30,26 @@ def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
     what = "from a local trial's end until its result is known"
     yield Row("latency.known", what, "ms", tuple(known), "concurrent.futures' process pool", tuple(pooled))
     here = apart("latency:ended_here", trials=few)
-    yield from _ended("here", here)
+    what = "from a prune here until its trial has ended"
+    free = tuple(here["free"])
+    yield Row("latency.here.pruned", what, "ms", free, "a look for a stop, at most", (here["look"],) * len(free))
+    yield _gone("here", here)
     there = apart("latency:on_an_endpoint", trials=few)
     what = "from a remote job's end until its result is known"
     ours, theirs = tuple(there["known"]), tuple(there["sdk"])
     yield Row("latency.remote.known", what, "ms", ours, "official SDK client, output()", theirs)
-    yield from _ended("remote", there)
+    what, theirs = "from a prune on an endpoint until that has cancelled the job", tuple(there["cancels"])
+    yield Row("latency.remote.pruned", what, "ms", tuple(there["free"]), "official SDK client, cancel()", theirs)
+    yield _gone("remote", there)
 
 
-def _ended(where: str, found: dict[str, Any]) -> Found:
-    free, gone = tuple(found["free"]), tuple(found["gone"])
-    place = "here" if where == "here" else "on an endpoint"
-    looks = (found["look"],) * len(free)
-    yield Row(f"latency.{where}.pruned", f"from a prune {place} until its trial has ended", "ms", free, "floor", looks)
-    what = f"from a prune {place} until the process of a trial that looks for no stop is gone"
+def _gone(where: str, found: dict[str, Any]) -> Row:
+    gone = tuple(found["gone"])
+    what = (
+        f"from a prune {'here' if where == 'here' else 'on an endpoint'} until the process of a trial that looks for "
+    )
     grace = (found["grace"],) * len(gone)
-    yield Row(f"latency.{where}.gone", what, "ms", gone, "grace before the kill", grace)
+    return Row(f"latency.{where}.gone", what + "no stop is gone", "ms", gone, "grace before the kill", grace)
 
 
 def known_here(trials: int) -> list[float]:
@@ -98,7 +102,6 @@ def ended_here(trials: int) -> dict[str, Any]:
 def on_an_endpoint(trials: int) -> dict[str, Any]:
     """The same there, and from each job's end to its result by ours and by the official client."""
     import runpod
-    from fixed_time_trainer import LOOK
     from remote_efficiency import backend_of, endpoint_of
     from searching import spec
 
@@ -120,11 +123,19 @@ def on_an_endpoint(trials: int) -> dict[str, Any]:
                 answer = theirs.run(request.to_wire()).output(timeout=600)
                 ended = TrialResult.from_wire(answer["result"]).metrics["ended"] or 0.0
                 sdk.append(1000 * (time.monotonic() - float(ended)))
+            cancels = []
+            for _ in range(trials):
+                job = theirs.run(TrialRequest(spec(next(numbers), epochs=100, pause=1.0), 1, 600.0).to_wire())
+                while job.status() != "IN_PROGRESS":
+                    time.sleep(0.05)
+                began = time.monotonic()
+                job.cancel()
+                cancels.append(1000 * (time.monotonic() - began))
             return {
                 "known": known,
                 "sdk": sdk,
+                "cancels": cancels,
                 **_pruned(backend.run, Path(CACHE), trials),
-                "look": 1000 * LOOK,
                 "grace": 500.0,  # runpod_service/handler.py, KILL_GRACE
             }
         finally:

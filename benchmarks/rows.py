@@ -35,7 +35,7 @@ class Row:
         unit: Of ``ours`` and ``theirs``.
         ours: Our measure in each repeat.
         against: The peer or the floor.
-        theirs: Its measure in each repeat: as many, of the same moments.
+        theirs: Its measure in each repeat: as many, in their order.
         more_is_better: Whether a larger measure is the better one.
         target: What it is to show; None where nothing was promised.
     """

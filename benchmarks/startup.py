@@ -21,7 +21,7 @@ LOOK = 0.005  # seconds between looks at the events
 
 def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
     """First trial, first epoch."""
-    trials, epochs, plain = [], [], []
+    trials, epochs, plain, floor = [], [], [], []
     with TemporaryDirectory(prefix="seedpod-startup-") as folder:
         apart("startup:prepared", cache_dir=CACHE)
         for number in range(1 if quick else 3):
@@ -31,8 +31,8 @@ def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
             began = time.monotonic()
             apart("plain_keras:fit", images="digits", batch_size=64, epochs=1)
             plain.append(time.monotonic() - began)
+            floor.append(seconds([sys.executable, "-c", "import optuna"]))
     what = "python optimizer.py: until the first trial has begun"
-    floor = [seconds([sys.executable, "-c", "import optuna"]) for _ in trials]
     yield Row("startup.trial", what, "s", tuple(trials), "import optuna", tuple(floor))
     what = "python optimizer.py: until its first epoch is known"
     yield Row("startup.epoch", what, "s", tuple(epochs), "plain Keras script, one epoch", tuple(plain))

@@ -75,9 +75,12 @@ def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
             ours, theirs = tuple(found["ours"]), tuple(found["theirs"])
             yield Row(f"training_speed.{name}", f"a trial: {what}", "CPU s", ours, "plain Keras fit", theirs)
         spec = _spec("digits", Path(folder) / "cache", 1)
-        ready, none = (_after_kills(spec, Path(folder) / "cache", repeats, standby=count) for count in (1, 0))
+        ready, none = [], []
+        for _ in range(repeats):  # in turn
+            ready.append(_after_a_kill(spec, Path(folder) / "cache", standby=1))
+            none.append(_after_a_kill(spec, Path(folder) / "cache", standby=0))
         what = "from a kill to the next trial's first epoch, with a standby"
-        yield Row("training_speed.standby", what, "s", ready, "without one", none)
+        yield Row("training_speed.standby", what, "s", tuple(ready), "without one", tuple(none))
 
 
 def _drawn(folder: Path) -> Path:
@@ -161,27 +164,24 @@ def _until_reported(pool: TrainerPool, spec: TrialSpec) -> float:
     return ends[0]
 
 
-def _after_kills(spec: TrialSpec, cache: Path, repeats: int, *, standby: int) -> tuple[float, ...]:
+def _after_a_kill(spec: TrialSpec, cache: Path, *, standby: int) -> float:
     """Seconds from a kill to the first epoch of the trial that comes next."""
-    found = []
-    for _ in range(repeats):
-        with TrainerPool(1, cache, standby=standby) as pool, ThreadPoolExecutor(1) as thread:
-            if not pool.wait_until_ready(300, standby=True):
-                raise RuntimeError("no trainer starts")
-            trains = threading.Event()
+    with TrainerPool(1, cache, standby=standby) as pool, ThreadPoolExecutor(1) as thread:
+        if not pool.wait_until_ready(300, standby=True):
+            raise RuntimeError("no trainer starts")
+        trains = threading.Event()
 
-            def report(_: TrialProgress, trains: threading.Event = trains) -> None:
-                trains.set()
+        def report(_: TrialProgress) -> None:
+            trains.set()
 
-            killed = thread.submit(pool.run, replace(spec, max_epochs=1000, min_epochs=1000), report)
-            if not trains.wait(300):
-                raise RuntimeError("the trial that is to be killed does not train")
-            began = time.monotonic()
-            os.kill(pool.pids(running=True)[0], signal.SIGKILL)
-            with suppress(TrainingError):
-                killed.result()
-            found.append(_until_reported(pool, spec) - began)
-    return tuple(found)
+        killed = thread.submit(pool.run, replace(spec, max_epochs=1000, min_epochs=1000), report)
+        if not trains.wait(300):
+            raise RuntimeError("the trial that is to be killed does not train")
+        began = time.monotonic()
+        os.kill(pool.pids(running=True)[0], signal.SIGKILL)
+        with suppress(TrainingError):
+            killed.result()
+        return _until_reported(pool, spec) - began
 
 
 if __name__ == "__main__":

@@ -180,6 +180,15 @@ def test_setting_that_would_change_the_study_is_refused(
     assert now == before
 
 
+def test_run_of_an_older_pruner_is_refused(configure: Configure) -> None:
+    """A run whose trials were judged by an older rule of ``asha`` does not go on by this one."""
+    search(configure(pruner="asha"))
+    journal = folder_of(configure()) / "study.journal"
+    journal.write_bytes(journal.read_bytes().replace(b"asha from 1/5 of the epochs on", b"asha"))
+    with pytest.raises(ConfigError, match="pruner=asha from 1/5 of the epochs on, begun with asha"):
+        search(configure(pruner="asha"), never)
+
+
 def test_harmless_settings_are_taken(configure: Configure) -> None:
     """Workers, retries and limits may change, and are what the saved configuration says afterwards."""
     stopped_in(configure(), 4)

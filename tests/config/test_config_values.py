@@ -360,4 +360,13 @@ def test_a_known_name_read_otherwise_needs_a_way_to_the_workers() -> None:
     assert load(remote, {}).config.dataset == "mnist"
     with pytest.raises(ConfigError, match=r"max_samples=1000.*workers do not have these images. Set data_store="):
         load([*remote, "max_samples=1000"], {})
-    assert load([*remote, "max_samples=1000", "data_store=s3://bucket/p"], {}).config.max_samples == 1000
+    assert load([*remote, "max_samples=1000", "data_store=s3://bucket/p"], {}).config.own_images
+    assert not load([*remote, "data_store=s3://bucket/p"], {}).config.own_images
+
+
+def test_images_of_ones_own_are_what_the_workers_lack(tmp_path: Path) -> None:
+    """Of a folder it is the folder that is named, however it is read."""
+    remote = [f"dataset={tmp_path}", "use_runpod_service=true", "runpod_service_endpoint=abc"]
+    for reading in ([], ["image_size=28x28"]):
+        with pytest.raises(ConfigError, match=rf"dataset={tmp_path}.*workers do not have these images"):
+            load([*remote, *reading], {})
