@@ -44,6 +44,19 @@ def test_trial_goes_from_queued_to_running_to_finished() -> None:
     assert (snapshot.finished[Status.COMPLETE], snapshot.best, snapshot.last) == (1, finished, (finished,))
 
 
+@pytest.mark.parametrize("status", [Status.PRUNED, Status.FAILED, Status.CANCELLED])
+def test_whatever_does_not_complete_has_the_seconds_that_it_told(status: Status) -> None:
+    """A trial that ends in an error has trained as long as its latest report says; 0 is for none."""
+    board = TrialBoard(2, 0.0)
+    for number in range(2):
+        board.start(samples.spec(number), 0.0)
+    board.report(replace(progress(0, 2), seconds=3.5), 4.0)
+    told, silent = (board.finish(ended(number, status), 5.0) for number in range(2))
+    assert told is not None
+    assert silent is not None
+    assert (told.result.seconds, silent.result.seconds) == (3.5, 0.0)
+
+
 @pytest.mark.parametrize("status", Status)
 def test_each_way_to_end_is_counted_as_itself(status: Status) -> None:
     """A trial that ends is counted under its status alone; only a complete one can be the best."""

@@ -241,6 +241,7 @@ def test_interrupt_saves_and_leaves_nothing(
         output = search.stdout.read()
         assert search.wait(timeout=30) == code
     assert "Stopping" in output
+    assert output.rstrip().endswith("To go on: python optimizer.py resume=r")
     assert "interrupted" in output
     summary = json.loads((tmp_path / "results" / "r" / "summary.json").read_text(encoding="utf-8"))
     assert summary["outcome"] == "interrupted"
@@ -374,6 +375,8 @@ def test_search_for_a_front_goes_on(tmp_path: Path, digits_cache: Path) -> None:
     folder = tmp_path / "results" / "r"
     again = run("resume=r", "trials=4", cwd=tmp_path, program=WITHOUT_KERAS)
     assert again.returncode == 0, again.stderr
+    assert "Goes on with r: 2 of 4 trials are there" in again.stdout
+    assert "for remote trials alone" not in again.stdout  # of settings that nobody has given this time
     values = {r["number"]: (r["values"]["val_accuracy"], -r["values"]["model_size"]) for r in records(folder)}
     assert len(values) == 4
     beaten = {n for n, one in values.items() for o in values.values() if o != one and o[0] >= one[0] and o[1] >= one[1]}

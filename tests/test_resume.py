@@ -109,10 +109,26 @@ def test_trials_is_how_many_there_are_in_all(configure: Configure) -> None:
     ten = files(configure())
     assert {name: ten[name] for name in first} == first
     assert len({json.loads(content)["uid"] for content in ten.values()}) == len(ten) == 10
-    fewer = search(configure(trials=3), never)
-    assert (fewer.outcome, fewer.total, fewer.trials["complete"]) == ("done", 3, 10)
     search(configure(trials=10, run_name="straight"))
     assert table(configure()) == table(configure(run_name="straight"))
+
+
+def test_fewer_trials_than_there_are_are_refused(configure: Configure) -> None:
+    """They are named with how many there are, and nothing of the run changes."""
+    search(configure(trials=5))
+    before = {path: path.read_bytes() for path in folder_of(configure()).rglob("*.json")}
+    before[folder_of(configure()) / "config.yaml"] = (folder_of(configure()) / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="trials=3: run r has 5 trials already; give more"):
+        search(configure(trials=3), never)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_nothing_to_do_keeps_the_times(configure: Configure) -> None:
+    """Started again with all its trials, a run keeps the times of its summary, and says what was there."""
+    first = search(configure(trials=5))
+    again = search(configure(trials=5), never)
+    assert again.started_at == pytest.approx(first.started_at, abs=1e-3)
+    assert again.ended_at == pytest.approx(first.ended_at, abs=1e-3)
 
 
 @pytest.mark.parametrize("train", [stand_in, third_fails, third_is_pruned])

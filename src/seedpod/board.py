@@ -194,9 +194,12 @@ class TrialBoard:
             trial = state.running.pop(result.number, None)
             if trial is None:
                 return None
-            finished = FinishedTrial(trial.spec, result, trial.started_at, now)
             took = max(0.0, now - trial.started_at)
-            state.take_in(finished, times_of(trial.spec, result, took, trial.waited, cold=trial.cold))
+            times = times_of(trial.spec, result, took, trial.waited, cold=trial.cold)
+            if result.status is not Status.COMPLETE and not result.seconds and trial.progress is not None:
+                result = replace(result, seconds=trial.progress.seconds)  # an error tells none
+            finished = FinishedTrial(trial.spec, result, trial.started_at, now)
+            state.take_in(finished, times)
             return finished
 
     def restore(self, finished: FinishedTrial) -> None:

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 from seedpod.config import LoadedConfig, OptimizationConfig, help_text, load, origins_text
+from seedpod.config.wording import shown
 from seedpod.errors import (
     ConfigError,
     EndpointRefused,
@@ -104,6 +105,7 @@ def _search(loaded: LoadedConfig, key: "Secret | None", trainer: str | None) -> 
     from seedpod.assembly import final_elsewhere, make_backend
     from seedpod.dashboard.terminal import Terminal
     from seedpod.dashboard.together import Together, View
+    from seedpod.dashboard.wording import again
     from seedpod.optimizer import Finisher, ModelOptimizer
     from seedpod.training.pool import KERAS_TRAINER
     from seedpod.training.runtime import usable_cores
@@ -131,10 +133,16 @@ def _search(loaded: LoadedConfig, key: "Secret | None", trainer: str | None) -> 
         finisher.stop()
         optimizer.stop(reason)
 
-    with _signals(stop, terminal.say) as received:
+    def goes_on() -> str:
+        noted = ", and jobs that still run are noted" if config.use_runpod_service else ""
+        how = again(optimizer.folder, "resume") if optimizer.folder else "the same command"
+        return f"Not everything could be ended in time. Finished trials are saved{noted}: {how} goes on."
+
+    with _signals(stop, terminal.say, goes_on) as received:
         try:
             summary = optimizer.run()
-            finisher.finish(summary.run)
+            if summary.outcome != "interrupted":  # who has stopped it is told how it goes on
+                finisher.finish(summary.run)
         except SeedpodError:
             if received:  # what broke, broke because the run was asked to stop
                 return INTERRUPTED + received[0]
@@ -182,32 +190,45 @@ def _final(config: OptimizationConfig, key: "Secret | None") -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
     elsewhere = final_elsewhere(config, key, terminal.say, Path(config.cache_dir).expanduser())
     finisher = Finisher(config, observer=terminal, elsewhere=elsewhere)
-    with _signals(lambda _: finisher.stop(), terminal.say) as received:
-        final = finisher.finish(config.run_name)
+    run = config.run_name
+
+    def tries_again() -> str:
+        return f"It could not be ended in time. The search is saved: python optimizer.py final run={run} tries again."
+
+    with _signals(lambda _: finisher.stop(), terminal.say, tries_again) as received:
+        final = finisher.finish(run)
     if received:
         return INTERRUPTED + received[0]
     if final is None:
-        print(f"run {config.run_name} has no complete trial, so there is nothing to train.", file=sys.stderr)
+        print(f"run {run} has no complete trial, so there is nothing to train.", file=sys.stderr)
         return FAILED
     return DONE
 
 
 def _unused(loaded: LoadedConfig) -> Iterator[str]:
     """A line for settings that were given and that this search has no use for."""
-    if loaded.origins["web_port"] != "default" and loaded.config.dashboard != "web":
-        yield "web_port: for dashboard=web alone."
     config = loaded.config
+    # What a run that goes on was begun with has been said then; its configuration names every setting.
+    own = f"{shown(Path(config.results_dir).expanduser() / config.run_name / 'config.yaml')}:"
+    given = {name for name, origin in loaded.origins.items() if origin != "default" and not origin.startswith(own)}
+    if "web_port" in given and config.dashboard != "web":
+        yield "web_port: for dashboard=web alone."
     needed = config.use_runpod_service and (config.own_images or config.final_on == "remote")
-    if config.data_store and not needed:
+    if "data_store" in given and config.data_store and not needed:
         yield "data_store: for remote trials on images of your own alone; nothing is uploaded."
-    given = [name for name in ("concurrent", "concurrent_workers") if loaded.origins[name] != "default"]
-    if given and not loaded.config.use_runpod_service:
-        yield f"{' and '.join(given)}: for remote trials alone; local_workers=N runs N at once on this machine."
+    remote = [name for name in ("concurrent", "concurrent_workers") if name in given]
+    if remote and not config.use_runpod_service:
+        yield f"{' and '.join(remote)}: for remote trials alone; local_workers=N runs N at once on this machine."
 
 
 @contextmanager
-def _signals(stop: Callable[[str], None], say: Callable[[str], None]) -> Iterator[list[int]]:
-    """Turn the first Ctrl-C or SIGTERM into an orderly stop and the second into an end; yields those received."""
+def _signals(
+    stop: Callable[[str], None], say: Callable[[str], None], too_late: Callable[[], str]
+) -> Iterator[list[int]]:
+    """Turn the first Ctrl-C or SIGTERM into an orderly stop and the second into an end; yields those received.
+
+    What ``too_late`` returns is said where the stop takes too long.
+    """
     received: list[int] = []
     over = Guarded([False])
 
@@ -217,7 +238,7 @@ def _signals(stop: Callable[[str], None], say: Callable[[str], None]) -> Iterato
             # The trainer processes end with this one: their input closes, and Linux signals them.
             os._exit(INTERRUPTED + number)
         # In a thread of its own: the interrupted main thread may hold the very locks that stopping needs.
-        threading.Thread(target=_stop, args=(stop, say, number, over), daemon=True, name="stopping").start()
+        threading.Thread(target=_stop, args=(stop, say, too_late, number, over), daemon=True, name="stopping").start()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -229,15 +250,18 @@ def _signals(stop: Callable[[str], None], say: Callable[[str], None]) -> Iterato
             signal.signal(number, handler)
 
 
-def _stop(stop: Callable[[str], None], say: Callable[[str], None], number: int, over: Guarded[list[bool]]) -> None:
+def _stop(
+    stop: Callable[[str], None],
+    say: Callable[[str], None],
+    too_late: Callable[[], str],
+    number: int,
+    over: Guarded[list[bool]],
+) -> None:
     say("Stopping: what runs is cancelled, results are saved. Once more ends at once.")
     stop("interrupted")
     if over.wait_for(lambda ended: ended[0] or None, _STOP_PATIENCE):
         return
-    say(
-        "Not everything could be cancelled in time. Finished trials are saved, and jobs that still run are noted: the "
-        "same run_name takes them up again."
-    )
+    say(too_late())
     os._exit(INTERRUPTED + number)
 
 

@@ -28,6 +28,7 @@ class Plan:
         workers: Trials at once.
         cost: What it may cost, in a line; empty where it costs nothing.
         found: What a user should know of his own images.
+        before: The search as an earlier run of it has left it; None where it is new.
     """
 
     config: OptimizationConfig
@@ -36,6 +37,7 @@ class Plan:
     workers: int
     cost: str = ""
     found: Found = _NOTHING
+    before: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from seedpod.trial import ParamValue, TrialResult, TrialSpec
+from seedpod.trial import ParamValue, Status, TrialResult, TrialSpec
 
 SAMPLES = 256
 """Ended trials whose times are kept: enough for a mean within 5 %, and few enough to look at with every update."""
@@ -142,7 +142,7 @@ def times_of(spec: TrialSpec, result: TrialResult, took: float, training_at: flo
         training_at: Seconds from its start to the start of its training, as far as its reports told.
         cold: See Times.
     """
-    if result.seconds > 0:
+    if result.seconds > 0 and result.status is not Status.FAILED:  # that one may have hung for long after its last word
         wait = took - result.seconds
     elif training_at is not None:
         wait = training_at

@@ -412,7 +412,8 @@ class TrialResult:
         history: The metrics of every epoch, in order, of one fold after the other; ``fold`` says which, from 1.
         parameters: Trainable parameters of the model; 0 where it was never built.
         environment: What the numbers depend on beside the spec: Keras backend and version, device, threads, promise.
-        seconds: Training seconds, without any wait for a process.
+        seconds: Training seconds, without any wait for a process; unless complete, those that it last told of; 0 where
+            that is not known.
         backend: Name of the backend that ran it.
         cost: USD; None where it was paid for and the price is not known.
         attempts: Tries that it took.

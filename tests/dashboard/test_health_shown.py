@@ -51,7 +51,9 @@ def test_advice_is_at_the_end() -> None:
     bad = replace(samples.complete(1, 0.1), health=ILL)
     lines = text(0.0, good, bad)
     assert f"Health of trial 0, the best: 1.00, {HEALTHY}" in lines
-    assert "Health of trial 1, the worst: 0.50\n  32 of 64 units of conv_1 never fire" in lines
+    assert (
+        "Health of trial 1, whose validation accuracy was lowest: 0.50\n  32 of 64 units of conv_1 never fire" in lines
+    )
     assert lines.count("\n  ") == len(samples.SPEC.params) + 3
     assert text(0.0, good).count("Health of trial") == 1
 

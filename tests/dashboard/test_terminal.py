@@ -17,6 +17,7 @@ from seedpod.board import FinishedTrial, TrialBoard
 from seedpod.config import OptimizationConfig
 from seedpod.dashboard.terminal import Terminal
 from seedpod.dashboard.wording import (
+    again,
     duration,
     one_line,
     params_line,
@@ -142,12 +143,12 @@ def test_lines_of_a_trial() -> None:
     params = "conv 16-32 k3 dense 64 relu bn adam lr 1.2e-03 batch 32"
     assert [" ".join(line.split()) for line in lines] == [
         f"#0 0.9100 best so far 4/4 epochs 2.5 s {params}",
-        "#1 failed diverged: the loss became nan in epoch 2",
+        "#1 failed after 1.5 s diverged: the loss became nan in epoch 2",
         f"#2 0.9500 best so far 4/4 epochs 2.5 s {params}",
-        "#3 failed diverged: the loss became inf",
-        "#4 failed endpoint: [2Jgone second line end",
-        "#5 0.4000 pruned 2/4 epochs",
-        "#6 cancelled",
+        "#3 failed after 1.5 s diverged: the loss became inf",
+        "#4 failed after 1.5 s endpoint: [2Jgone second line end",
+        f"#5 0.4000 pruned 2/4 epochs 1.5 s {params}",
+        f"#6 cancelled after 1.5 s {params}",
         f"#7 0.9300 best 0.9500 #2 4/4 epochs 2.5 s {params}",
     ]
 
@@ -176,8 +177,11 @@ def test_closing_summary_says_all() -> None:
     ],
 )
 def test_summary_says_how_it_ended(outcome: str, said: str) -> None:
-    """Every outcome has its words."""
-    assert said in str(summary_lines(PLAN, replace(searched()[1], outcome=outcome)))
+    """Every outcome has its words; one after which the search may go on ends with the command that does it."""
+    lines = summary_lines(PLAN, replace(searched()[1], outcome=outcome))
+    assert said in str(lines)
+    goes_on = lines[-1][1] == "To go on: python optimizer.py resume=r"
+    assert goes_on == (outcome in {"timeout", "interrupted", "error"})
 
 
 def test_summary_without_success() -> None:
@@ -186,7 +190,26 @@ def test_summary_without_success() -> None:
     assert "No trial succeeded." in text
     assert "What mattered" not in text
     assert "best.yaml" not in text
-    assert "none ran" in str(summary_lines(PLAN, searched([])[1]))
+    nothing = str(summary_lines(PLAN, searched([])[1]))
+    assert "none ran" in nothing
+    assert "No trial has ended yet." in nothing
+
+
+def test_plan_of_a_search_that_goes_on() -> None:
+    """It says what is there and how good that is; where nothing is left to do, how there would be more."""
+    board, _ = searched()
+    plan = replace(PLAN, before=board.snapshot())
+    assert plan_lines(plan, 1)[2] == "Goes on with r: 8 of 9 trials are there, best 0.9500 (#2)"
+    board.limit(8)
+    assert plan_lines(replace(plan, before=board.snapshot()), 1)[2] == "Run r has all its 8 trials"
+    done = replace(plan, config=OptimizationConfig(trials=8, local_workers=1), before=board.snapshot())
+    assert plan_lines(done, 1)[2] == "Run r has all its 8 trials; trials=N goes on to N"
+
+
+def test_command_for_a_run() -> None:
+    """It names the folder of results where that is not the usual one, quoted for a shell."""
+    assert again(Path("results/r"), "predict", " FILE...") == "python optimizer.py predict run=r FILE..."
+    assert again(Path("my runs/r"), "resume") == "python optimizer.py resume=r 'results_dir=my runs'"
 
 
 def test_plan_names_what_is_searched() -> None:

@@ -1,5 +1,6 @@
 """Facts of a search as short lines of text, the same on every screen. Only characters that cp1252 has."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,7 @@ _OUTCOMES = {
     "error": "Stopped by an error",
     "bug": "Stopped by a bug of seedpod",
 }
+_GOES_ON = frozenset({"interrupted", "timeout", "endpoint", "error"})  # where the same command is worth another try
 
 
 def plan_lines(plan: Plan, cores: int) -> list[str]:
@@ -35,11 +37,13 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
     data, config = plan.data, plan.config
     height, width, channels = data.image_shape
     images = f"{sum(data.train_counts):,} images of {height}x{width}x{channels}, {len(data.class_names)} classes"
+    trials = f"{config.trials} {_plural('trial', config.trials)}"
     lines = [
         *plan.found.notes,
         f"{data.id}: {images}; {_judged_by(plan)}",
-        f"{config.trials} trials, {plan.workers} at a time, seed {config.random_seed}, results in {plan.folder}",
+        f"{trials}, {plan.workers} at a time, seed {config.random_seed}, results in {plan.folder}",
     ]
+    lines += _before_lines(plan)
     lines += _objective_lines(plan)
     lines += _imbalance_lines(plan)
     if plan.cost:
@@ -47,6 +51,27 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
     if config.local_workers == 1 and cores > 1 and not config.use_runpod_service:
         lines.append(f"1 trial at a time on {cores} cores: local_workers=auto runs {cores} at once")
     return lines
+
+
+def _before_lines(plan: Plan) -> Iterator[str]:
+    """Of a search that goes on: what is there."""
+    if plan.before is None:
+        return
+    there, best = sum(plan.before.finished.values()), plan.before.best
+    run, total = plan.folder.name, plan.before.total
+    if not plan.before.queued:
+        more = "; trials=N goes on to N" if total == plan.config.trials else ""
+        yield f"Run {run} has all its {there} {_plural('trial', there)}{more}"
+        return
+    told = "" if best is None else f", best {values_text(best)} (#{best.spec.number})"
+    yield f"Goes on with {run}: {there} of {total} trials {'is' if there == 1 else 'are'} there{told}"
+
+
+def again(folder: Path, command: str, rest: str = "") -> str:
+    """The command line for a run: ``resume``, or a command that takes ``run=``."""
+    word = f"{command}={folder.name}" if command == "resume" else f"{command} run={folder.name}"
+    place = "" if folder.parent == Path("results") else f" {shlex.quote(f'results_dir={folder.parent}')}"
+    return f"python optimizer.py {word}{place}{rest}"
 
 
 def preparing_line(what: str, done: int, total: int) -> str:
@@ -113,21 +138,25 @@ def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
         value = "" if last is None else f"{trial.spec.goals[0].show(last)}  "
         # Below the standing of complete trials, whose health stands before it where there is one.
         blank = "" if snapshot.best is None else " " * len(_health_text(snapshot.best))
-        return f"{number:>5}  {value}{blank}pruned{'':>8}  {result.epochs:>3}/{trial.spec.total_epochs} epochs"
+        return f"{number:>5}  {value}{blank}pruned{'':>8}  {_how_long(trial)}"
     if result.status is not Status.COMPLETE or result.value is None:
+        after = f" after {duration(result.seconds)}" if result.seconds else ""
         why = f"{result.error.cause}: {one_line(result.error.message)}" if result.error else ""
-        return f"{number:>5}  {result.status}  {why}".rstrip()
+        return f"{number:>5}  {result.status}{after}  {why or params_line(trial.spec.params)}".rstrip()
     best = snapshot.best
     is_best = best is not None and best.spec.number == trial.spec.number
     standing = "best so far   " if is_best or best is None else f"best {values_text(best)} #{best.spec.number:<3}"
     if len(trial.spec.objectives) > 1:
         on_front = any(other.spec.number == trial.spec.number for other in snapshot.front)
         standing = f"{'on the front' if on_front else '':<12}"
-    return (
-        f"{number:>5}  {values_text(trial)}  {_health_text(trial)}{standing}  "
-        f"{result.epochs:>3}/{trial.spec.total_epochs} epochs "
-        f"{duration(result.seconds):>7}  {params_line(trial.spec.params)}"
-    )
+    return f"{number:>5}  {values_text(trial)}  {_health_text(trial)}{standing}  {_how_long(trial)}"
+
+
+def _how_long(trial: FinishedTrial) -> str:
+    """Epochs, seconds and hyperparameters: the end of a trial's line."""
+    epochs, seconds = trial.result.epochs, trial.result.seconds
+    took = duration(seconds) if seconds else ""
+    return f"{epochs:>3}/{trial.spec.total_epochs} epochs {took:>7}  {params_line(trial.spec.params)}".rstrip()
 
 
 def _health_text(trial: FinishedTrial) -> str:
@@ -153,6 +182,7 @@ def final_lines(folder: Path, record: Mapping[str, Any]) -> list[tuple[str, str]
         lines.append(("bad", "Its losses are not what the trial had: another kind of machine trained that one."))
     exported = [found["path"] for found in record["exports"].values()]
     lines.append(("", f"Model in {folder / 'model.keras'}" + "".join(f", {name}" for name in exported)))
+    lines.append(("", f"Try it: {again(folder, 'predict', ' FILE...')}"))
     return lines
 
 
@@ -199,8 +229,9 @@ def cost_parts(costs: Costs) -> list[str]:
 
 
 def endpoint_parts(view: EndpointView) -> list[str]:
-    """Queue, workers by state, breaker and requests of an endpoint."""
-    parts = [f"breaker {view.counters.breaker.state.replace('_', '-')}"]
+    """Workers by state, queue and requests of an endpoint, and its breaker where that is not closed."""
+    state = view.counters.breaker.state
+    parts = [] if state == "closed" else [f"breaker {state.replace('_', '-')}"]
     if view.health is None:
         parts.append("does not answer")
     else:
@@ -258,7 +289,8 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = [("", "")]
     best = summary.best
     if best is None or best.result.value is None:
-        lines.append(("bad", "No trial succeeded."))
+        some_ended = any(count for status, count in summary.trials.items() if status != Status.CANCELLED)
+        lines.append(("bad", "No trial succeeded.") if some_ended else ("", "No trial has ended yet."))
     else:
         size = f"after {best.result.best_epoch} epochs, {best.result.parameters:,} parameters"
         lines += _front_lines(summary)
@@ -270,25 +302,39 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
         most = list(summary.importances.items())[:MOST_IMPORTANCES]
         for_what = f" for {best.spec.goals[0].label}" if best is not None and summary.front else ""
         lines.append(("", f"What mattered{for_what}: " + ", ".join(f"{name} {share:.0%}" for name, share in most)))
-    lines += [("", line) for each in summary.advice for line in advice_lines(each)]
+    by_health = plan.config.weight_of_health > 0
+    lines += [("", line) for each in summary.advice for line in advice_lines(each, by_health=by_health)]
     lines += [("bad", _failures_line(group)) for group in summary.failures]
     counts = ", ".join(f"{count} {status}" for status, count in summary.trials.items() if count) or "none ran"
     ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
     took = duration(summary.ended_at - summary.started_at)
-    lines.append(("", f"{ended} after {took}: of {summary.total} trials {counts}"))
+    trials = f"{summary.total} {_plural('trial', summary.total)}"
+    lines.append(("", f"{ended} after {took}: of {trials} {counts}"))
     if summary.largest is not None:
         held = f"{summary.largest.result.peak_mb:,.0f} MB (#{summary.largest.spec.number})"
-        lines.append(("", f"Memory: up to {held} for a trial, besides the data set's, which all of a machine share"))
+        lines.append(("", f"Memory: a trainer process held up to {held}, besides the data set, which all share"))
     lines += [("", line) for line in _cost_lines(plan, summary)]
     files = "best.yaml, summary.json, trials/" if best else "summary.json, trials/"
     files = f"front.yaml, {files}" if summary.front else files
     lines.append(("", f"Results in {plan.folder}: {files}"))
+    if summary.outcome in _GOES_ON:
+        lines.append(("", f"To go on: {again(plan.folder, 'resume')}"))
     return lines
 
 
-def advice_lines(advice: Advice) -> Iterator[str]:
-    """What is ill with a trial's network and what may help; the components that are worst, at most MOST_ADVICE."""
-    whose = f"Health of trial {advice.trial.spec.number}, the {advice.which}: {advice.health.overall:.2f}"
+def advice_lines(advice: Advice, *, by_health: bool) -> Iterator[str]:
+    """What is ill with a trial's network and what may help; the components that are worst, at most MOST_ADVICE.
+
+    Args:
+        advice: What is known of it.
+        by_health: Whether trials were compared by their health too.
+    """
+    rank = "the best"
+    if advice.which == "worst":
+        goal = advice.trial.spec.goals[0]
+        last = f"whose {goal.label} was {'lowest' if goal.better(1.0, 0.0) else 'highest'}"
+        rank = "the worst by both together" if by_health else last
+    whose = f"Health of trial {advice.trial.spec.number}, {rank}: {advice.health.overall:.2f}"
     yield whose if advice.lines else f"{whose}, {HEALTHY}"
     yield from (f"  {line}" for line in advice.lines[:MOST_ADVICE])
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 from seedpod.backends.local import LocalBackend
-from seedpod.board import FinishedTrial, TrialBoard
+from seedpod.board import FinishedTrial, Snapshot, TrialBoard
 from seedpod.clock import Clock, SystemClock
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import Cause, ConfigError, EndpointRefused, EndpointUnreachable, SeedpodError, TrialError
 from seedpod.events import Observer, Plan, Summary, summarize
+from seedpod.guarded import Guarded
 from seedpod.money import FREE, Prices, estimate_before, price_of
 from seedpod.optimizer.ending import Ending
 from seedpod.optimizer.plans import lag_of, local_workers, proposals_of, spec_of
@@ -28,7 +29,7 @@ from seedpod.results.event_log import EventLog, read_spent
 from seedpod.results.resuming import check_resumable, decisive
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.enqueued import read_enqueued
-from seedpod.search.importances import PATIENCE, importances
+from seedpod.search.importances import importances
 from seedpod.search.lease import LeaseRules
 from seedpod.search.proposals import Proposals
 from seedpod.search.pruner import make_pruner, pruner_terms
@@ -54,7 +55,7 @@ from seedpod.trial import Status, TrialBackend, TrialFailure, TrialResult
 
 log = logging.getLogger(__name__)
 
-_STOPPED_PATIENCE = 2.5  # seconds for importances; who stops a search waits for little
+_LIMITS = frozenset({"", "timeout", "max_cost"})  # ways to end after which somebody waits for what mattered
 _LOOK = 1.0  # seconds between looks at what other optimizers of a shared study have done
 _OWNER = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -117,6 +118,7 @@ class ModelOptimizer:
         self._ending = Ending()
         self._price = price_of(config)
         self._study: SearchStudy | None = None  # once trials run
+        self._at: Guarded[list[Path]] = Guarded([])  # the run's folder, once it is known
 
     def run(self) -> Summary:
         """Run the whole search, once, or what is left of it; its files are written when this returns or raises.
@@ -129,6 +131,8 @@ class ModelOptimizer:
             Exception: A bug of seedpod; the other trials were cancelled and what is known is saved.
         """
         folder, new = self._folder()
+        with self._at.locked() as at:
+            at.append(folder.path)
         if not self._config.storage:  # those who share a storage may share the folder: each writes its own trials
             folder.lock()
         try:
@@ -198,6 +202,12 @@ class ModelOptimizer:
         return {} if self._study is None else importances(self._study, so_far=True)
 
     @property
+    def folder(self) -> Path | None:
+        """Where the results are; None before that is known. Safe from any thread."""
+        with self._at.locked() as at:
+            return at[-1] if at else None
+
+    @property
     def stopped(self) -> str:
         """Why the search was stopped; empty where it was not."""
         return self._ending.reason
@@ -228,7 +238,13 @@ class ModelOptimizer:
                 f"dataset={self._config.dataset}: its images are not those that trial {other.spec.number} of run "
                 f"{folder.path.name} was trained on. Bring those back, or choose another run_name."
             )
-        return {n: t for n, t in recorded.items() if t.result.status is not Status.CANCELLED}
+        ended = {n: t for n, t in recorded.items() if t.result.status is not Status.CANCELLED}
+        if self._config.trials < len(ended) and not self._config.storage:  # a shared study may have got more elsewhere
+            raise ConfigError(
+                f"trials={self._config.trials}: run {folder.path.name} has {len(ended)} trials already; give more, or "
+                f"leave trials out."
+            )
+        return ended
 
     def _take_up(
         self,
@@ -276,6 +292,8 @@ class ModelOptimizer:
         over: frozenset[str],
     ) -> Summary:
         self._board.limit(proposals.total)
+        before = self._board.snapshot()
+        plan = replace(plan, before=before if any(before.finished.values()) else None)
         aggregator = self._aggregator_for(backend)
         reporter = self._reporter_for(backend, folder, aggregator)
         self._ending.will_stop(study, reporter)
@@ -301,7 +319,7 @@ class ModelOptimizer:
                 backend.listen(JobListener(ending=partial(about_to_end, study), late=runner.late), over)
                 ahead = plan.workers
             self._optimize(study, runner, plan.workers, ahead)
-            return self._ended(plan, self._summary(study, folder.path.name), folder, reporter)
+            return self._ended(plan, self._summary(folder, before), folder, reporter)
         finally:
             reporter.close()
             reporter.let_go()
@@ -322,7 +340,10 @@ class ModelOptimizer:
 
     def _ended(self, plan: Plan, summary: Summary, folder: RunFolder, reporter: Reporter) -> Summary:
         try:
-            folder.write_summary(summary)
+            folder.write_summary(summary)  # before what takes long, lest somebody loses the patience for it
+            if self.stopped in _LIMITS and self._study is not None:
+                summary = replace(summary, importances=importances(self._study))
+                folder.write_summary(summary)
         except SeedpodError as error:
             self._ending.fail(error)
         reporter.ended(plan, summary)
@@ -352,19 +373,22 @@ class ModelOptimizer:
             backend=backend,
         )
 
-    def _summary(self, study: SearchStudy, run: str) -> Summary:
+    def _summary(self, folder: RunFolder, before: Snapshot) -> Summary:
+        """How the search ended; where nothing was left to do, with the times of the run that did it."""
         snapshot = self._board.snapshot()
         ended = sum(snapshot.finished.values())
         ran = "exhausted" if snapshot.total < self._config.trials else "done"
         outcome = self.stopped or ("timeout" if self._config.timeout_hours and ended < snapshot.total else ran)
-        return summarize(
-            run,
+        summary = summarize(
+            folder.path.name,
             outcome,
             snapshot,
             failures=self._board.failures(),
-            importances=importances(study, patience=_STOPPED_PATIENCE if self.stopped else PATIENCE),
+            importances={},
             ended_at=self._clock.now(),
         )
+        times = None if before.queued else folder.read_times()
+        return summary if times is None else replace(summary, started_at=times[0], ended_at=times[1])
 
 
 def _is_alive(owner: str) -> bool:

@@ -23,7 +23,7 @@ class TrialRow:
         max_epochs: Epochs that it may run, of all folds together.
         value: The first objective after the latest epoch; None before the first, or where it is not known then.
         values: The first objective after the latest epochs, oldest first.
-        age: Seconds since it began.
+        age: Seconds that it trains; before its first report, seconds since it began.
         remaining: Seconds that it still needs; None where that is not known.
     """
 
@@ -239,7 +239,7 @@ class ConcurrentProgressAggregator:
             max_epochs=trial.spec.total_epochs,
             value=progress.value if progress else None,
             values=trial.values,
-            age=max(0.0, now - trial.started_at),
+            age=max(0.0, now - trial.started_at - (trial.waited or 0.0)),
             remaining=None if ahead is None else ahead.running.get(trial.spec.number),
         )
 

@@ -103,7 +103,7 @@ class EventLog(RunLog):
             "values": list(result.values),
             "health": None if result.health is None else result.health.overall,
             "epochs": result.epochs,
-            "seconds": result.seconds,
+            "seconds": result.seconds or None,
             "cost": result.cost,
             "backend": result.backend,
             "attempts": result.attempts,

@@ -58,7 +58,7 @@ def trial_record(finished: FinishedTrial) -> dict[str, Any]:
         "times": {
             "started_at": _iso(finished.started_at),
             "ended_at": _iso(finished.ended_at),
-            "training_seconds": round(result.seconds, 3),
+            "training_seconds": round(result.seconds, 3) or None,
             "peak_memory_mb": result.run.get(PEAK),
         },
     }
@@ -82,7 +82,7 @@ def read_trial(record: Mapping[str, Any]) -> FinishedTrial:
                 "status": Status(record["status"]),
                 "further": tuple(record["values"].values())[1:],
                 "history": tuple(record["history"]),
-                "seconds": record["times"]["training_seconds"],
+                "seconds": record["times"]["training_seconds"] or 0.0,
                 "error": None
                 if error is None
                 else TrialFailure(Cause(error["cause"]), error["message"], error["detail"]),
@@ -142,6 +142,11 @@ def summary_record(summary: Summary) -> dict[str, Any]:
             "seconds": round(summary.ended_at - summary.started_at, 3),
         },
     }
+
+
+def summary_times(record: Mapping[str, Any]) -> tuple[float, float]:
+    """When the search of a ``summary.json`` began and ended, in seconds since the epoch."""
+    return _seconds(record["times"]["started_at"]), _seconds(record["times"]["ended_at"])
 
 
 def _values(finished: FinishedTrial) -> dict[str, float]:

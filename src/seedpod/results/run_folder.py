@@ -22,7 +22,7 @@ from seedpod.errors import ConfigError, SeedpodError
 from seedpod.events import Summary
 from seedpod.results.files import write_atomic
 from seedpod.results.model_card import FINAL_SCHEMA, model_card
-from seedpod.results.records import best_record, read_trial, summary_record, trial_record
+from seedpod.results.records import best_record, read_trial, summary_record, summary_times, trial_record
 from seedpod.training.own.found import Found
 
 log = logging.getLogger(__name__)
@@ -206,6 +206,13 @@ class RunFolder:
     def write_trial(self, finished: FinishedTrial) -> None:
         """Write ``trials/NNNN.json``."""
         self._write(f"trials/{finished.spec.number:04d}.json", _json(trial_record(finished)))
+
+    def read_times(self) -> tuple[float, float] | None:
+        """When the run began and ended as its summary says, in seconds since the epoch; None where it does not."""
+        try:
+            return summary_times(json.loads((self.path / "summary.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def write_summary(self, summary: Summary) -> None:
         """Write ``summary.json``, where a trial completed ``best.yaml``, and of several objectives ``front.yaml``."""
