@@ -131,8 +131,9 @@ function showTime(now) {
   say("time-title", "Time left");
   const known = now.remaining !== null;
   say("left", known ? `≈ ${duration(now.remaining)}` : "–");
-  const range = known && now.remaining_low !== null ? `${duration(now.remaining_low)} to ${duration(now.remaining_high)}` : "Not known yet";
-  say("time-note", `${range}; ${duration(now.elapsed)} gone`);
+  const [low, high] = [now.remaining_low, now.remaining_high].map(duration);
+  const range = known ? (low === high ? "" : `${low} to ${high}; `) : "Not known yet; ";
+  say("time-note", `${range}${duration(now.elapsed)} gone`);
 }
 
 function showCost(costs) {
