@@ -36,6 +36,8 @@ def plan_facts(plan: Plan) -> Facts:
         "workers": plan.workers,
         "epochs": config.max_epochs_per_trial * config.cv_folds,
         "cost": plan.cost,
+        "model": config.final_model != "none",
+        "report": config.report != "none",
     }
 
 
