@@ -16,6 +16,7 @@ from seedpod.board import FinishedTrial
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import Cause, TrainingError, TrialPruned
 from seedpod.health import COMPONENTS, Health
+from seedpod.reading import called
 from seedpod.report.charts import busy_share, history, lanes, pauses
 from seedpod.report.facts import gather
 from seedpod.report.make import write_report
@@ -126,6 +127,15 @@ def test_page_tells_the_health(tmp_path: Path) -> None:
     assert "Of trial 1, the best: 0.93 of 1. 32 of 64 units of conv_1 never fire" in page
     assert "<td>conv_1</td><td>64</td><td>32</td><td>4</td><td>0.1</td><td>0.001</td>" in page
     assert "<td>not finite</td>" in page
+
+
+def test_own_images_are_called_by_their_folder(tmp_path: Path) -> None:
+    """The page says ``photos``, whatever digits tell its content; names without such digits stay."""
+    folder = RunFolder.create(tmp_path, "r", to_yaml(OptimizationConfig()))
+    spec = replace(samples.spec(0), dataset="photos-9d6263def6a3")
+    folder.write_trial(FinishedTrial(spec, samples.complete(0, 0.9), 1.0, 2.0))
+    assert "A search on photos that" in render(gather(folder), Charts({}, ""), Repeat("", "", ""))
+    assert called("fashion_mnist") == "fashion_mnist"
 
 
 def test_page_lists_the_files_that_were_left_out(tmp_path: Path) -> None:

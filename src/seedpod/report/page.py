@@ -9,6 +9,7 @@ from typing import Any
 
 from seedpod.board import FinishedTrial
 from seedpod.health import COMPONENTS, HEALTHY, advice
+from seedpod.reading import called
 from seedpod.report.charts import BRIGHT, busy_share, pauses
 from seedpod.report.facts import Facts
 from seedpod.trial import Status
@@ -193,7 +194,7 @@ def _weight_of_shares(facts: Facts) -> str:
 
 def _told(facts: Facts) -> str:
     """The outcome in a sentence."""
-    data = facts.trials[0].spec.dataset if facts.trials else "its data set"
+    data = called(facts.trials[0].spec.dataset) if facts.trials else "its data set"
     if facts.summary is None:
         return f"A search on {data} that has not ended: {len(facts.trials)} trials so far."
     outcome = {
@@ -314,9 +315,9 @@ def _costs(facts: Facts) -> str:
         rows.append(["cancelled or late", "", "", f"{rest:.4f} USD"])
     rows.append(["all", str(len(facts.trials)), "", f"{cost:.4f} USD"])
     more = facts.summary or {}
-    for name, called in (("cost_of_starts", "starts of workers, at most"), ("cost_of_idle", "idle workers, at most")):
+    for name, what in (("cost_of_starts", "starts of workers, at most"), ("cost_of_idle", "idle workers, at most")):
         if more.get(name):
-            rows.append([called, "", "", f"{more[name]:.4f} USD"])
+            rows.append([what, "", "", f"{more[name]:.4f} USD"])
     note = "Billed seconds times the price of the GPU."
     if unpriced:
         note += f" {unpriced} trial{'s' * (unpriced != 1)} ran on a GPU whose price is not known, and are not in it."
