@@ -105,7 +105,14 @@ def unsaid(line: str) -> None:
 def test_page_tells_the_outcome_first(page: Path) -> None:
     """Test accuracy with its interval, what was chosen, failures by cause, epochs saved, and the commands to go on."""
     text = re.sub(r"<script.*?</script>", "", page.read_text("utf-8"), flags=re.DOTALL)
-    order = ["0.7500", "The best hyperparameters", "Final model", "Failures", "predict run=", "The same search once"]
+    order = [
+        "0.7500",
+        "The best hyperparameters",
+        "Final model",
+        "Failures",
+        "optimizer.py predict run=r ",
+        "The same search once",
+    ]
     assert sorted(order, key=text.index) == order
     assert "0.3006 to 0.9544 with 95 % confidence" in text
     assert "diverged" in text

@@ -41,7 +41,7 @@ def write_report(folder: RunFolder, config: OptimizationConfig, say: Say) -> Pat
     facts = gather(folder)
     with _study(folder, config, say) as study:
         charts = _charts(facts, study, say)
-        repeat = Repeat(_command(config), _dashboard(folder, config), _predict(config))
+        repeat = Repeat(_command(config), _dashboard(folder, config), _predict(folder, config))
         page = folder.write_report(render(facts, charts, repeat))
         if config.report == "png":
             _write_pngs(folder, facts, study, say)
@@ -108,9 +108,9 @@ def _command(config: OptimizationConfig) -> str:
     return " ".join(["python optimizer.py", *words])
 
 
-def _predict(config: OptimizationConfig) -> str:
+def _predict(folder: RunFolder, config: OptimizationConfig) -> str:
     """The command line that asks the final model."""
-    given = [f"run={config.run_name}"]
+    given = [f"run={folder.path.name}"]  # the setting may be empty
     (default,) = (setting.default for setting in settings() if setting.name == "results_dir")
     given += [f"results_dir={config.results_dir}"] if config.results_dir != default else []
     return " ".join(["python optimizer.py predict", *map(shlex.quote, given), "FILE..."])
