@@ -53,6 +53,11 @@ class RunningTrial:
             return None
         return max(0.0, self.first_at - self.first.seconds - self.started_at)
 
+    @property
+    def first_epoch(self) -> float | None:
+        """Training seconds of the first epoch of this attempt; None where no report told them."""
+        return self.first.seconds if self.first is not None and self.first.epoch == 1 and self.first.seconds else None
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedTrial:
@@ -195,7 +200,7 @@ class TrialBoard:
             if trial is None:
                 return None
             took = max(0.0, now - trial.started_at)
-            times = times_of(trial.spec, result, took, trial.waited, cold=trial.cold)
+            times = times_of(trial.spec, result, took, trial.waited, cold=trial.cold, first=trial.first_epoch)
             if result.status is not Status.COMPLETE and not result.seconds and trial.progress is not None:
                 result = replace(result, seconds=trial.progress.seconds)  # an error tells none
             finished = FinishedTrial(trial.spec, result, trial.started_at, now)

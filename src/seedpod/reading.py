@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 
 SHAPING = ("image_size", "color_mode", "test_size", "max_samples")
@@ -46,3 +47,8 @@ class Reading:
         """
         digest = hashlib.sha256(f"{content} {self.shape}".encode()).hexdigest() if self.shape else content
         return f"{stem}-{digest[:12]}"
+
+
+def called(dataset: str) -> str:
+    """What people call a data set of this id: its name, without the digits of its content."""
+    return re.sub(r"-[0-9a-f]{12}$", "", dataset)

@@ -26,6 +26,7 @@ class Times:
         epochs: Epochs trained.
         max_epochs: Epochs that it was given, of all folds together.
         level: See ``cost_level``.
+        first: Training seconds of the first epoch, which compiles; None where that was not told.
     """
 
     busy: float
@@ -34,6 +35,7 @@ class Times:
     epochs: int
     max_epochs: int
     level: float
+    first: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,15 @@ def billed_seconds(run: Mapping[str, ParamValue]) -> float:
     return _number(run.get("billed_seconds"))
 
 
-def times_of(spec: TrialSpec, result: TrialResult, took: float, training_at: float | None, *, cold: bool) -> Times:
+def times_of(
+    spec: TrialSpec,
+    result: TrialResult,
+    took: float,
+    training_at: float | None,
+    *,
+    cold: bool,
+    first: float | None = None,
+) -> Times:
     """Split what a trial took.
 
     Args:
@@ -141,6 +151,7 @@ def times_of(spec: TrialSpec, result: TrialResult, took: float, training_at: flo
         took: Seconds from its start to its end.
         training_at: Seconds from its start to the start of its training, as far as its reports told.
         cold: See Times.
+        first: See Times.
     """
     if result.seconds > 0 and result.status is not Status.FAILED:  # that one may have hung for long after its last word
         wait = took - result.seconds
@@ -149,7 +160,7 @@ def times_of(spec: TrialSpec, result: TrialResult, took: float, training_at: flo
     else:
         wait = _number(result.run.get("queue_seconds"))
     wait = min(max(wait, 0.0), took)
-    return Times(took - wait, wait, cold, result.epochs, spec.total_epochs, cost_level(spec.params))
+    return Times(took - wait, wait, cold, result.epochs, spec.total_epochs, cost_level(spec.params), first)
 
 
 def cost_level(params: Mapping[str, ParamValue]) -> float:

@@ -108,7 +108,8 @@ def test_search_and_its_restart(browser: Browser, tmp_path: Path, digits_cache: 
     assert browser.text("#ended") == "4"
     assert browser.run(ROWS) == 4
     assert "too large" in browser.text("#trials")
-    assert browser.text("#mattered") == "Known after eight complete trials."
+    assert browser.text("#mattered") == "Known from eight complete trials on; 2 trials are complete."
+    assert browser.run("document.getElementById('next').hidden")  # it makes no final model and no report
     browser.until("(document.getElementById('tried').data ?? []).length > 1")
 
 
@@ -253,7 +254,9 @@ def test_scheme_may_change_while_it_is_open(browser: Browser, tmp_path: Path) ->
 
 
 def test_end_of_a_search_stays(browser: Browser, tmp_path: Path) -> None:
-    """A search that was stopped says how; the page keeps what it knew after the server has gone."""
+    """A search that was stopped says how, and what is made of it now; the page keeps what it knew after the server has
+    gone.
+    """
     with searching(tmp_path) as search:
         shown(browser, search)
         search.start(0)
@@ -262,6 +265,7 @@ def test_end_of_a_search_stays(browser: Browser, tmp_path: Path) -> None:
     browser.until(f"{STATUS} === 'bad'")
     assert browser.text("#status") == "Stopped by max_cost after 2.0 s"
     assert browser.text("#best") == "0.5000"
+    assert "the final model (model.keras) and the report (report.html)" in browser.text("#next")
     browser.until("(document.getElementById('mattered').data ?? []).length === 1")
 
 

@@ -9,6 +9,7 @@ import samples
 from seedpod.board import Snapshot, TrialBoard
 from seedpod.progress import AggregatedProgress, ConcurrentProgressAggregator
 from seedpod.progress.estimate import outlook
+from seedpod.trial import Status, TrialResult
 from simulated_search import World, simulate, took
 
 WORLDS = {
@@ -176,6 +177,46 @@ def test_parameters_tell_before_the_first_epoch() -> None:
     ahead = outlook(board.snapshot(), 100.0, 2)
     assert ahead is not None
     assert ahead.running == {6: pytest.approx(4.0), 7: pytest.approx(40.0)}
+
+
+def told(board: TrialBoard, number: int, epoch: int, seconds: float, began: float) -> None:
+    board.report(
+        replace(samples.PROGRESS, number=number, epoch=epoch, sequence=epoch, seconds=seconds), began + seconds
+    )
+
+
+def test_first_epoch_moves_no_estimate() -> None:
+    """A first epoch that is slow in every trial is expected: the time left stays what it was before its report, also
+    where many trials were pruned after theirs.
+    """
+    board = TrialBoard(8, 0.0)
+    for number, epochs in enumerate([4, 4, 1, 1, 1, 1, 4]):
+        board.start(samples.spec(number), 10.0 * number)
+        for epoch in range(1, epochs + 1):
+            told(board, number, epoch, 4.0 + epoch, 10.0 * number)  # the first takes 5 s, the others 1 s
+        whole = replace(samples.complete(number, 0.5), seconds=8.0)
+        pruned = TrialResult.ended(number, Status.PRUNED, epochs=1)
+        board.finish(whole if epochs > 1 else pruned, 10.0 * number + 4.0 + epochs)
+    board.start(samples.spec(7), 70.0)
+    before = outlook(board.snapshot(), 74.9, 1)
+    told(board, 7, 1, 5.0, 70.0)
+    after = outlook(board.snapshot(), 75.0, 1)
+    assert before is not None
+    assert after is not None
+    assert after.running[7] == pytest.approx(3.0)
+    assert before.running[7] <= after.running[7]  # that it would be pruned was possible until then
+
+
+def test_slow_epoch_takes_nothing_off_the_others() -> None:
+    """A trial whose second epoch takes long has the other eight still before it."""
+    board = TrialBoard(1, 0.0)
+    board.start(samples.spec(0, max_epochs=10), 0.0)
+    for epoch in (1, 2):
+        told(board, 0, epoch, float(epoch), 0.0)
+    ahead = outlook(board.snapshot(), 60.0, 1)
+    assert ahead is not None
+    assert ahead.seconds >= 6.0
+    assert ahead.low <= ahead.seconds <= ahead.high
 
 
 def test_overdue_trial_never_promises_the_end() -> None:

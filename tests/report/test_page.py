@@ -16,10 +16,12 @@ from seedpod.board import FinishedTrial
 from seedpod.config import OptimizationConfig, to_yaml
 from seedpod.errors import Cause, TrainingError, TrialPruned
 from seedpod.health import COMPONENTS, Health
-from seedpod.report.charts import busy_share, lanes, pauses
+from seedpod.reading import called
+from seedpod.report.charts import busy_share, history, lanes, pauses
 from seedpod.report.facts import gather
 from seedpod.report.make import write_report
 from seedpod.report.page import Charts, Repeat, render
+from seedpod.report.reworded import reworded
 from seedpod.results.run_folder import RunFolder
 from seedpod.training.own.found import Found, LeftOut
 from seedpod.trial import Report, Status, TrialResult, TrialSpec
@@ -101,10 +103,18 @@ def unsaid(line: str) -> None:
 
 
 def test_page_tells_the_outcome_first(page: Path) -> None:
-    """Test accuracy with its interval, failures by cause, epochs saved, and the command to repeat it."""
+    """Test accuracy with its interval, what was chosen, failures by cause, epochs saved, and the commands to go on."""
     text = re.sub(r"<script.*?</script>", "", page.read_text("utf-8"), flags=re.DOTALL)
-    assert text.index("75.00 %") < text.index("Final model") < text.index("Failures")
-    assert "30.06 to 95.44 % with 95 % confidence" in text
+    order = [
+        "0.7500",
+        "The best hyperparameters",
+        "Final model",
+        "Failures",
+        "optimizer.py predict run=r ",
+        "The same search once",
+    ]
+    assert sorted(order, key=text.index) == order
+    assert "0.3006 to 0.9544 with 95 % confidence" in text
     assert "diverged" in text
     assert "pruning" in text
     assert "python optimizer.py dataset=digits trials=16 sampler=random pruner=none max_epochs_per_trial=6" in text
@@ -120,10 +130,19 @@ def test_page_tells_the_health(tmp_path: Path) -> None:
     facts = gather(folder)
     assert facts.best is not None
     assert facts.best.spec.number == 1
-    page = render(facts, Charts({}, ""), Repeat("", ""))
+    page = render(facts, Charts({}, ""), Repeat("", "", ""))
     assert "Of trial 1, the best: 0.93 of 1. 32 of 64 units of conv_1 never fire" in page
     assert "<td>conv_1</td><td>64</td><td>32</td><td>4</td><td>0.1</td><td>0.001</td>" in page
     assert "<td>not finite</td>" in page
+
+
+def test_own_images_are_called_by_their_folder(tmp_path: Path) -> None:
+    """The page says ``photos``, whatever digits tell its content; names without such digits stay."""
+    folder = RunFolder.create(tmp_path, "r", to_yaml(OptimizationConfig()))
+    spec = replace(samples.spec(0), dataset="photos-9d6263def6a3")
+    folder.write_trial(FinishedTrial(spec, samples.complete(0, 0.9), 1.0, 2.0))
+    assert "A search on photos that" in render(gather(folder), Charts({}, ""), Repeat("", "", ""))
+    assert called("fashion_mnist") == "fashion_mnist"
 
 
 def test_page_lists_the_files_that_were_left_out(tmp_path: Path) -> None:
@@ -131,7 +150,7 @@ def test_page_lists_the_files_that_were_left_out(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "r", to_yaml(OptimizationConfig()))
     bad = tuple(LeftOut(f"<b>{i}.jpg", "it is empty") for i in range(250))
     folder.write_left_out(Found(900, bad, (LeftOut("a.jpg", "it is a copy of b.jpg"),)))
-    page = render(gather(folder), Charts({}, ""), Repeat("", ""))
+    page = render(gather(folder), Charts({}, ""), Repeat("", "", ""))
     assert "Of the images, 250 unusable and 1 copies of others; 51 that are not shown here are in bad_files.csv" in page
     assert "<td>&lt;b&gt;199.jpg</td><td>it is empty</td>" in page
     assert "&lt;b&gt;200.jpg" not in page
@@ -155,6 +174,26 @@ def test_stopped_trials_keep_their_curves(searched: tuple[RunFolder, Optimizatio
     assert facts.saved(Status.PRUNED) == sum(
         t.spec.max_epochs - 2 for t in facts.trials if t.result.status is Status.PRUNED
     )
+
+
+def test_history_has_the_pruned_trials(searched: tuple[RunFolder, OptimizationConfig]) -> None:
+    """Pruned trials stand with their last value beside the complete ones, and the best so far never falls."""
+    facts = gather(searched[0])
+    figure = history(facts)
+    assert figure is not None
+    traces = {trace["name"]: trace for trace in figure["data"]}
+    assert set(traces) == {"complete", "pruned", "best so far"}
+    pruned = [t.spec.number for t in facts.trials if t.result.status is Status.PRUNED]
+    assert traces["pruned"]["x"] == pruned
+    assert traces["pruned"]["y"] == [facts.curves[number][-1][facts.objective] for number in pruned]
+    assert traces["best so far"]["y"] == sorted(traces["best so far"]["y"])
+    assert traces["best so far"]["y"][-1] == max(traces["complete"]["y"])
+
+
+def test_figures_of_optuna_speak_as_the_page() -> None:
+    """Choices lose Python's quotes and titles their capitals; names with a quote inside, and numbers, stay."""
+    figure = {"x": ["'relu'", "it's"], "y": [1.5, None], "title": {"text": "Hyperparameter"}, "name": "Trial"}
+    assert reworded(figure) == {"x": ["relu", "it's"], "y": [1.5, None], "title": {"text": ""}, "name": "trial"}
 
 
 @pytest.mark.parametrize("missing", ["study.journal", "summary.json", "events.jsonl", "trials"])

@@ -204,7 +204,8 @@ def left_parts(progress: AggregatedProgress) -> list[str]:
         parts.append("time left not known yet")
     elif progress.queued or progress.running:
         low, high = duration(progress.remaining_low), duration(progress.remaining_high)
-        parts += [f"about {duration(progress.remaining)} left", f"between {low} and {high}"]
+        parts.append(f"about {duration(progress.remaining)} left")
+        parts += [f"between {low} and {high}"] if low != high else []
     if progress.epochs_per_second:
         parts.append(f"{_pace(progress.epochs_per_second)} epochs/s")
     return parts

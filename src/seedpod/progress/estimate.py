@@ -92,11 +92,12 @@ def outlook(snapshot: Snapshot, now: float, at_once: int) -> Outlook | None:
     }
     deals = _Deals(sample, past.wait, past.scatter)
     ends = deals.ends(list(guesses.values()), snapshot.queued, max(1, at_once))
+    mean_end = statistics.fmean(ends)
     running = {number: guess.left() for number, guess in guesses.items()}
     return Outlook(
-        seconds=statistics.fmean(ends),
-        low=ends[len(ends) // 10],
-        high=ends[-1 - len(ends) // 10],
+        seconds=mean_end,
+        low=min(mean_end, ends[len(ends) // 10]),
+        high=max(mean_end, ends[-1 - len(ends) // 10]),
         busy=sum(running.values()) + snapshot.queued * mean,
         per_trial=mean,
         running=running,
@@ -111,13 +112,15 @@ def _guess(trial: RunningTrial, past: "_Past", now: float) -> _Guess | None:
     heard = progress is not None and progress.epoch > 0
     like = past.pace_of(trial) if not heard or (progress and progress.epoch == 1) else None
     if progress is None or trial.reported_at is None or not heard:
-        return None if like is None else _unheard(trial, like * epochs, past.wait_of(trial), now)
+        return None if like is None else _unheard(trial, like.busy(epochs), past.wait_of(trial), now)
     if progress.epoch == 1 and like is None and trial.spec.max_epochs > 1:
         return None  # a first epoch holds the compilation, five times an epoch: alone it is no ground
     pace, busy = _own_pace(trial, like)
     total = busy + max(0.0, epochs - progress.epoch) * pace
     wait = max(0.0, trial.reported_at - trial.started_at - busy)
-    return _Guess(wait, total, now - trial.started_at, _LEAST_LEFT * pace, own=True)
+    # An epoch that takes long takes nothing off those behind it; one report may be on its way.
+    least = max(_LEAST_LEFT, epochs - progress.epoch - 2) * pace
+    return _Guess(wait, total, now - trial.started_at, least, own=True)
 
 
 def _unheard(trial: RunningTrial, total: float, wait: float, now: float) -> _Guess:
@@ -125,11 +128,11 @@ def _unheard(trial: RunningTrial, total: float, wait: float, now: float) -> _Gue
     return _Guess(wait, total, now - trial.started_at, _LEAST_LEFT * total, own=False)
 
 
-def _own_pace(trial: RunningTrial, like: float | None) -> tuple[float, float]:
+def _own_pace(trial: RunningTrial, like: "_Pace | None") -> tuple[float, float]:
     """Seconds an epoch, and training seconds so far.
 
     The first epoch of a network is slow: it is compiled. From the second report on the pace is that of the epochs since
-    the first one; before, it lies between the first epoch's and that of trials like it.
+    the first one; before, it is that of trials like it, by half as much slower or faster as the first epoch was.
     """
     progress, first = trial.progress, trial.first
     if progress is None or first is None or trial.reported_at is None or trial.first_at is None:
@@ -140,7 +143,19 @@ def _own_pace(trial: RunningTrial, like: float | None) -> tuple[float, float]:
         took = progress.seconds - first.seconds if progress.seconds else trial.reported_at - trial.first_at
         return max(took, 0.0) / since, spent
     pace = spent / progress.epoch
-    return (pace if like is None else math.sqrt(pace * like)), spent
+    return (pace if like is None else like.later * math.sqrt(pace / like.first)), spent
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """Training seconds of a network's first epoch, and of each later one."""
+
+    first: float
+    later: float
+
+    def busy(self, epochs: float) -> float:
+        """Training seconds of so many epochs."""
+        return self.first + max(0.0, epochs - 1) * self.later
 
 
 class _Past:
@@ -153,14 +168,17 @@ class _Past:
 
     def __init__(self, times: Sequence[Times]) -> None:
         trained = [each for each in times if each.epochs and each.busy > 0]
-        self._paces = sorted((each.busy / each.epochs, each.level) for each in trained)
+        # Of those that ended with their first epoch nothing is known but that, unless all did.
+        later = [each for each in trained if each.epochs > 1] or trained
+        self._firsts = sorted((_first(each), each.level) for each in trained)
+        self._laters = sorted((_later(each), each.level) for each in later)
         self._shares = sorted(min(1.0, each.epochs / each.max_epochs) for each in trained)
         self._sums = [0.0, *accumulate(self._shares)]
         cold, warm = ([each.wait for each in times if each.cold == kind] for kind in (True, False))
         self.wait = statistics.median(warm or cold or [0.0])
         self._cold_wait = statistics.median(cold or warm or [0.0])
         # From neighbours, sorted by cost: what they differ by is not explained by it.
-        logs = [math.log(each.busy / each.epochs) for each in sorted(trained, key=_level)]
+        logs = [math.log(_later(each)) for each in sorted(later, key=_level)]
         steps = [(after - before) ** 2 / 2 for before, after in pairwise(logs)]
         self.scatter = math.sqrt(statistics.fmean(steps)) if steps else 0.5
 
@@ -168,22 +186,40 @@ class _Past:
         """Seconds that this one waits: the first ones wait for cold starts."""
         return self._cold_wait if trial.cold else self.wait
 
-    def pace_of(self, trial: RunningTrial) -> float | None:
-        """Seconds an epoch, by weighted median: the more alike the networks' cost, the heavier."""
+    def pace_of(self, trial: RunningTrial) -> _Pace | None:
+        """Seconds an epoch, by what networks of about its cost took; None where none has."""
         level = cost_level(trial.spec.params)
-        weights = [2.0 ** -(2 * (other - level) ** 2) for _, other in self._paces]
-        half, passed = sum(weights) / 2, 0.0
-        for (pace, _), weight in zip(self._paces, weights, strict=True):
-            passed += weight
-            if passed >= half:
-                return pace
-        return None
+        first, later = _middle(self._firsts, level), _middle(self._laters, level)
+        return None if first is None or later is None else _Pace(first, later)
 
     def share_after(self, done: float) -> float:
         """Share of its epochs that a trial trains which has trained ``done`` of them: early stopping ends some."""
         start = bisect_right(self._shares, done)
         count = len(self._shares) - start
         return (self._sums[-1] - self._sums[start]) / count if count else 1.0
+
+
+def _middle(seconds: Sequence[tuple[float, float]], level: float) -> float | None:
+    """The weighted median of (seconds, level), ascending: the more alike the networks' cost, the heavier."""
+    weights = [2.0 ** -(2 * (other - level) ** 2) for _, other in seconds]
+    half, passed = sum(weights) / 2, 0.0
+    for (each, _), weight in zip(seconds, weights, strict=True):
+        passed += weight
+        if passed >= half:
+            return each
+    return None
+
+
+def _first(times: Times) -> float:
+    """Seconds of the first epoch; where that is not told, of any."""
+    return times.busy / times.epochs if times.first is None else times.first
+
+
+def _later(times: Times) -> float:
+    """Seconds of an epoch after the first one; where that one is not told, of any."""
+    if times.first is None or times.epochs < 2 or times.first >= times.busy:
+        return times.busy / times.epochs
+    return (times.busy - times.first) / (times.epochs - 1)
 
 
 def _level(times: Times) -> float:

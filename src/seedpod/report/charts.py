@@ -1,4 +1,4 @@
-"""The charts that are not Optuna's, as Plotly figures in JSON: learning curves, who ran what when."""
+"""The charts that are not Optuna's, as Plotly figures in JSON: values, learning curves, who ran what when."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ Figure = dict[str, Any]
 BRIGHT = 5
 """Trials whose curves have a colour; the others are grey, and one trace, so that a thousand draw as fast as ten."""
 
+_EACH_EPOCH = 12  # epochs of which each has a tick of its own
 _PAUSE = 600.0  # seconds without any trial after which a search was not going on
 
 _STATUS_COLOURS = {
@@ -21,6 +22,11 @@ _STATUS_COLOURS = {
     Status.PRUNED: "var(--warn)",
     Status.FAILED: "var(--bad)",
     Status.CANCELLED: "var(--muted)",
+}
+
+_DOTS = {
+    Status.COMPLETE: {"color": "var(--c1)", "size": 7},
+    Status.PRUNED: {"color": "var(--warn)", "size": 7, "symbol": "x"},
 }
 
 
@@ -35,6 +41,20 @@ class Bar:
 
     lane: str
     trial: FinishedTrial
+
+
+def history(facts: Facts) -> Figure | None:
+    """Each trial's value, the latest one of those that were pruned, and the best so far; None without a value."""
+    kinds = {status: [(t.spec.number, _latest(facts, t)) for t in _with(facts, status)] for status in _DOTS}
+    known = {kind: [(n, value) for n, value in found if value is not None] for kind, found in kinds.items()}
+    data = [_dots(kind, found) for kind, found in known.items() if found]
+    if steps := _steps(facts):
+        last = max(facts.trials[-1].spec.number, steps[-1][0])
+        line = {"color": "var(--accent)", "width": 2, "shape": "hv"}
+        x, y = [n for n, _ in steps] + [last], [value for _, value in steps] + [steps[-1][1]]
+        data.append({"type": "scatter", "mode": "lines", "name": "best so far", "x": x, "y": y, "line": line})
+    axes = {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": facts.objective_label}}}
+    return {"data": data, "layout": axes} if data else None
 
 
 def learning_curves(facts: Facts) -> Figure | None:
@@ -57,7 +77,8 @@ def learning_curves(facts: Facts) -> Figure | None:
     for number in reversed(shown):
         rows = facts.curves[number]
         data.append(_curve(f"#{number}", [row.get(objective) for row in rows]))
-    return {"data": data, "layout": {"xaxis": _epochs(), "yaxis": {"title": {"text": objective}}}}
+    axes = {"xaxis": _epochs(facts.curves.values()), "yaxis": {"title": {"text": facts.objective_label}}}
+    return {"data": data, "layout": {**axes, "legend": {"traceorder": "reversed"}}}  # the best is drawn last, on top
 
 
 def bright(facts: Facts) -> list[int]:
@@ -74,7 +95,7 @@ def best_curve(facts: Facts) -> Figure | None:
         return None
     called = {"loss": "training", "val_loss": "validation"}
     data = [_curve(called[name], [row.get(name) for row in rows]) for name in names]
-    return {"data": data, "layout": {"xaxis": _epochs(), "yaxis": {"title": {"text": "loss"}}}}
+    return {"data": data, "layout": {"xaxis": _epochs([rows]), "yaxis": {"title": {"text": "loss"}}}}
 
 
 def lanes(trials: Iterable[FinishedTrial]) -> list[Bar]:
@@ -143,6 +164,40 @@ def pauses(trials: Iterable[FinishedTrial]) -> list[float]:
     return found
 
 
+def _with(facts: Facts, status: Status) -> list[FinishedTrial]:
+    return [trial for trial in facts.trials if trial.result.status is status]
+
+
+def _latest(facts: Facts, trial: FinishedTrial) -> float | None:
+    """A trial's value, or that after its latest epoch."""
+    if trial.result.value is not None:
+        return trial.result.value
+    rows = facts.curves.get(trial.spec.number, ())
+    return rows[-1].get(facts.objective) if rows else None
+
+
+def _steps(facts: Facts) -> list[tuple[int, float]]:
+    """Number and value of each trial that was better than all before it."""
+    steps: list[tuple[int, float]] = []
+    for trial in _with(facts, Status.COMPLETE):
+        value = trial.result.value
+        if value is not None and (not steps or trial.spec.goals[0].better(value, steps[-1][1])):
+            steps.append((trial.spec.number, value))
+    return steps
+
+
+def _dots(status: Status, found: Sequence[tuple[int, float]]) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": str(status),
+        "x": [number for number, _ in found],
+        "y": [value for _, value in found],
+        "marker": _DOTS[status],
+        "hovertemplate": "#%{x}: %{y:.4f}<extra></extra>",
+    }
+
+
 def _rank(facts: Facts, trial: FinishedTrial) -> tuple[bool, float]:
     """Nearest to the best value first, whichever way is better."""
     best = facts.best.result.value if facts.best and facts.best.result.value is not None else 0.0
@@ -154,8 +209,10 @@ def _curve(name: str, values: Sequence[float | None]) -> Figure:
     return {"type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": list(values), "marker": {"size": 4}}
 
 
-def _epochs() -> Figure:
-    return {"title": {"text": "epoch"}, "rangemode": "tozero"}
+def _epochs(curves: Iterable[Sequence[object]]) -> Figure:
+    most = max(map(len, curves), default=0)
+    step = {"dtick": 1} if most <= _EACH_EPOCH else {}  # Plotly would halve few epochs
+    return {"title": {"text": "epoch"}, "rangemode": "tozero", **step}
 
 
 def _bars(name: str, spans: Sequence[tuple[str, float, float]], hover: Sequence[str], colour: str) -> Figure:

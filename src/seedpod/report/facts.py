@@ -49,6 +49,11 @@ class Facts:
         """What trials are judged by; of several objectives, the first."""
         return self.trials[0].spec.objectives[0] if self.trials else "value"
 
+    @property
+    def objective_label(self) -> str:
+        """What people call that."""
+        return self.trials[0].spec.goals[0].label if self.trials else "value"
+
     def count(self, status: Status) -> int:
         """Recorded trials that ended so."""
         return sum(trial.result.status is status for trial in self.trials)

@@ -1,10 +1,10 @@
-"""The charts that are not Optuna's as PNG files, drawn by Matplotlib: learning curves, timeline, confusion matrix."""
+"""The charts that are not Optuna's as PNG files, drawn by Matplotlib: values, curves, timeline, confusion matrix."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from seedpod.report.charts import bright, lanes, natural
+from seedpod.report.charts import bright, history, lanes, natural
 from seedpod.report.facts import Facts
 from seedpod.trial import Status
 
@@ -35,12 +35,26 @@ def draw_files(facts: Facts, folder: Path) -> None:
 
 
 def _drawn(facts: Facts, plt: Any) -> Iterator[tuple[str, Any]]:
+    if (figure := history(facts)) is not None:
+        yield "history", _history(facts, figure, plt)
     if facts.curves:
         yield "curves", _curves(facts, plt)
     if facts.trials:
         yield "timeline", _timeline(facts, plt)
     if facts.final is not None:
         yield "confusion", _confusion(facts.final["test"], plt)
+
+
+def _history(facts: Facts, drawn: Mapping[str, Any], plt: Any) -> Any:
+    figure, axes = plt.subplots(figsize=(10, 5))
+    for trace in drawn["data"]:
+        if trace["mode"] == "lines":
+            axes.step(trace["x"], trace["y"], where="post", label=trace["name"])
+        else:
+            axes.scatter(trace["x"], trace["y"], s=24, marker=trace["marker"].get("symbol", "o"), label=trace["name"])
+    axes.set(xlabel="trial", ylabel=facts.objective_label, title="History")
+    axes.legend()
+    return figure
 
 
 def _curves(facts: Facts, plt: Any) -> Any:
@@ -52,7 +66,7 @@ def _curves(facts: Facts, plt: Any) -> Any:
             {"label": f"#{number}", "zorder": 2} if number in shown else {"color": "0.7", "linewidth": 0.8, "zorder": 1}
         )
         axes.plot(range(1, len(rows) + 1), [float("nan") if v is None else v for v in values], **look)
-    axes.set(xlabel="epoch", ylabel=facts.objective, title="Learning curves")
+    axes.set(xlabel="epoch", ylabel=facts.objective_label, title="Learning curves")
     if shown:
         axes.legend()
     return figure

@@ -8,10 +8,11 @@ from typing import Any
 
 from seedpod.config import OptimizationConfig, settings
 from seedpod.errors import SeedpodError
-from seedpod.report.charts import best_curve, learning_curves, timeline
+from seedpod.report.charts import best_curve, history, learning_curves, timeline
 from seedpod.report.facts import Facts, gather
 from seedpod.report.files import draw_files
 from seedpod.report.page import Charts, Repeat, render
+from seedpod.report.reworded import reworded
 from seedpod.results.run_folder import RunFolder
 from seedpod.search.figures import plotly_figures, png_files, reading
 
@@ -40,7 +41,8 @@ def write_report(folder: RunFolder, config: OptimizationConfig, say: Say) -> Pat
     facts = gather(folder)
     with _study(folder, config, say) as study:
         charts = _charts(facts, study, say)
-        page = folder.write_report(render(facts, charts, Repeat(_command(config), _dashboard(folder, config))))
+        repeat = Repeat(_command(config), _dashboard(folder, config), _predict(folder, config))
+        page = folder.write_report(render(facts, charts, repeat))
         if config.report == "png":
             _write_pngs(folder, facts, study, say)
     return page
@@ -68,10 +70,15 @@ def _charts(facts: Facts, study: Any, say: Say) -> Charts:
     except ImportError:
         say("the report has no charts without Plotly: pip install plotly")
         return Charts({}, "")
-    drawn = {"curves": learning_curves(facts), "best_curve": best_curve(facts), "timeline": timeline(facts)}
+    drawn = {
+        "history": history(facts),
+        "curves": learning_curves(facts),
+        "best_curve": best_curve(facts),
+        "timeline": timeline(facts),
+    }
     figures = {name: figure for name, figure in drawn.items() if figure is not None}
     if study is not None:
-        figures |= plotly_figures(study, facts.objective)
+        figures |= {name: reworded(figure) for name, figure in plotly_figures(study, facts.objective_label).items()}
     for figure in figures.values():
         figure["layout"].pop("template", None)  # the page has colours of its own
     return Charts(figures, get_plotlyjs())
@@ -83,7 +90,7 @@ def _write_pngs(folder: RunFolder, facts: Facts, study: Any, say: Say) -> None:
         place.mkdir(exist_ok=True)
         draw_files(facts, place)
         if study is not None:
-            png_files(study, facts.objective, place)
+            png_files(study, facts.objective_label, place)
     except ImportError:
         say(f"report=png needs Matplotlib: {_HOW}")
     except OSError as error:
@@ -99,6 +106,14 @@ def _command(config: OptimizationConfig) -> str:
     }
     words = [shlex.quote(f"{name}={value}") for name, value in {"dataset": config.dataset, **given}.items()]
     return " ".join(["python optimizer.py", *words])
+
+
+def _predict(folder: RunFolder, config: OptimizationConfig) -> str:
+    """The command line that asks the final model."""
+    given = [f"run={folder.path.name}"]  # the setting may be empty
+    (default,) = (setting.default for setting in settings() if setting.name == "results_dir")
+    given += [f"results_dir={config.results_dir}"] if config.results_dir != default else []
+    return " ".join(["python optimizer.py predict", *map(shlex.quote, given), "FILE..."])
 
 
 def _dashboard(folder: RunFolder, config: OptimizationConfig) -> str:

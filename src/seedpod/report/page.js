@@ -32,7 +32,7 @@ const themed = (figure, width) => {
     font: { color: colour("--ink"), family: "system-ui, sans-serif", size: narrow ? 11 : 13 },
     colorway: ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"].map(colour),
     margin: { l: narrow ? 48 : 64, r: 16, t: 24, b: 48, ...(layout.margin || {}) },
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, ...(narrow ? { font: { size: 10 } } : {}) },
+    legend: { ...(layout.legend || {}), orientation: "h", y: 1.02, yanchor: "bottom", x: 0, ...(narrow ? { font: { size: 10 } } : {}) },
     hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
   };
   if (layout.annotations) {
@@ -46,7 +46,7 @@ const themed = (figure, width) => {
   for (const key of Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name)).concat(["xaxis", "yaxis"])) {
     result[key] = {
       ...(layout[key] || {}),
-      title: { ...((layout[key] || {}).title || {}), font: { size: narrow ? 11 : 13 } },
+      title: { standoff: 14, ...((layout[key] || {}).title || {}), font: { size: narrow ? 11 : 13 } },
       gridcolor: colour("--line"),
       zerolinecolor: colour("--line"),
       linecolor: colour("--line"),
@@ -62,7 +62,7 @@ const draw = (element) => {
   // Many small plots beside each other, or many axes, keep a width that can be read, and scroll.
   const panels = Object.keys(figure.layout).filter((name) => /^xaxis\d*$/.test(name)).length;
   const axes = element.dataset.figure === "parallel" ? (figure.layout.xaxis.ticktext || []).length : 0;
-  const width = Math.max(room, panels > 1 ? panels * 190 : 0, axes * 105);
+  const width = Math.max(room, panels > 1 ? panels * 190 : 0, axes * 130);
   element.style.width = `${width}px`;
   const turned = dark.matches && SHADED.includes(element.dataset.figure);
   element.style.filter = turned ? "invert(0.92) hue-rotate(180deg)" : "";

@@ -9,6 +9,7 @@ from typing import Any
 
 from seedpod.board import FinishedTrial
 from seedpod.health import COMPONENTS, HEALTHY, advice
+from seedpod.reading import called
 from seedpod.report.charts import BRIGHT, busy_share, pauses
 from seedpod.report.facts import Facts
 from seedpod.trial import Status
@@ -17,6 +18,7 @@ _HERE = Path(__file__).parent
 _MOST_ROWS = 100  # trials in the table
 _MOST_FILES = 200  # in the table of those that were left out
 _MOST_CLASSES = 25  # in a matrix that can be read
+_SURE = 30  # complete trials below which shares are but a hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +41,26 @@ class Repeat:
     Attributes:
         command: For the same search.
         studies: For Optuna's dashboard.
+        predict: For what the final model sees in pictures.
     """
 
     command: str
     studies: str
+    predict: str
 
 
 def render(facts: Facts, charts: Charts, repeat: Repeat) -> str:
     """The page."""
     sections = [
         _outcome(facts),
+        _chosen(facts),
         _final_model(facts),
-        _chart(charts, "history", "History", "Each trial's value, and the best one so far."),
+        _chart(
+            charts,
+            "history",
+            "History",
+            "Each trial's value, and the best one so far. Of pruned trials, the last value that they had.",
+        ),
         _chart(charts, "front", "Pareto front", "No other trial is better in every objective than one of these."),
         _chart(
             charts,
@@ -59,7 +69,7 @@ def render(facts: Facts, charts: Charts, repeat: Repeat) -> str:
             f"After each epoch; the best {min(BRIGHT, facts.count(Status.COMPLETE))} trials have a colour.",
         ),
         _chart(charts, "best_curve", "The best trial's loss", "Where the two part, it begins to learn by heart."),
-        _chart(charts, "importances", "What mattered", "Each hyperparameter's share in the differences of the value."),
+        _chart(charts, "importances", "What mattered", _weight_of_shares(facts)),
         _chart(
             charts,
             "slices",
@@ -142,8 +152,8 @@ def _outcome(facts: Facts) -> str:
         tiles.append(
             _tile(
                 "Test accuracy",
-                f"{100 * test['accuracy']:.2f} %",
-                f"{100 * test['accuracy_low']:.2f} to {100 * test['accuracy_high']:.2f} % with 95 % confidence, "
+                f"{test['accuracy']:.4f}",
+                f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f} with 95 % confidence, "
                 f"{test['images']:,} images",
                 "lead",
             )
@@ -151,7 +161,8 @@ def _outcome(facts: Facts) -> str:
     if facts.best is not None and facts.best.result.value is not None:
         result = facts.best.result
         more = f"trial {facts.best.spec.number}, epoch {result.best_epoch}, {result.parameters:,} parameters"
-        tiles.append(_tile(f"Best {facts.objective}", f"{result.value:.4f}", more))
+        shown = facts.best.spec.goals[0].show(facts.best.result.value)
+        tiles.append(_tile(f"Best {facts.objective_label}", shown, more))
     counts = {status: facts.count(status) for status in (Status.COMPLETE, Status.PRUNED, Status.FAILED)}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     tiles.append(_tile("Trials", f"{len(facts.trials)}", told))
@@ -162,9 +173,28 @@ def _outcome(facts: Facts) -> str:
     return f'{head}<div class="tiles">{"".join(tiles)}</div>'
 
 
+def _chosen(facts: Facts) -> str:
+    """The best trial's hyperparameters."""
+    if facts.best is None:
+        return ""
+    pairs = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(_shown(value))}</dd></div>"
+        for name, value in facts.best.spec.params.items()
+    )
+    note = f"Those of trial {facts.best.spec.number}; best.yaml has them too, for enqueue={facts.run}."
+    return _section("The best hyperparameters", f'<dl class="chosen">{pairs}</dl>', note)
+
+
+def _weight_of_shares(facts: Facts) -> str:
+    """What the shares are, and that they are but a hint where few trials tell them."""
+    what = "Each hyperparameter's share in the differences of the value"
+    count = facts.count(Status.COMPLETE)
+    return f"{what}, from {count} complete trials{': a hint' if count < _SURE else ''}."
+
+
 def _told(facts: Facts) -> str:
     """The outcome in a sentence."""
-    data = facts.trials[0].spec.dataset if facts.trials else "its data set"
+    data = called(facts.trials[0].spec.dataset) if facts.trials else "its data set"
     if facts.summary is None:
         return f"A search on {data} that has not ended: {len(facts.trials)} trials so far."
     outcome = {
@@ -285,9 +315,9 @@ def _costs(facts: Facts) -> str:
         rows.append(["cancelled or late", "", "", f"{rest:.4f} USD"])
     rows.append(["all", str(len(facts.trials)), "", f"{cost:.4f} USD"])
     more = facts.summary or {}
-    for name, called in (("cost_of_starts", "starts of workers, at most"), ("cost_of_idle", "idle workers, at most")):
+    for name, what in (("cost_of_starts", "starts of workers, at most"), ("cost_of_idle", "idle workers, at most")):
         if more.get(name):
-            rows.append([called, "", "", f"{more[name]:.4f} USD"])
+            rows.append([what, "", "", f"{more[name]:.4f} USD"])
     note = "Billed seconds times the price of the GPU."
     if unpriced:
         note += f" {unpriced} trial{'s' * (unpriced != 1)} ran on a GPU whose price is not known, and are not in it."
@@ -349,6 +379,7 @@ def _again(facts: Facts, repeat: Repeat) -> str:
     environment = dict(facts.best.result.environment) if facts.best else {}
     told = ", ".join(f"{name} {value}" for name, value in environment.items())
     parts = [
+        f"<p>What the final model sees in pictures:</p><pre>{escape(repeat.predict)}</pre>" if facts.final else "",
         f"<p>The same search once more:</p><pre>{escape(repeat.command)}</pre>",
         f"<p>The study in Optuna's own dashboard:</p><pre>{escape(repeat.studies)}</pre>",
         f"<details><summary>All settings</summary><pre>{escape(facts.settings)}</pre></details>",

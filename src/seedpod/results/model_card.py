@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from seedpod.reading import called
+
 FINAL_SCHEMA = 1
 """Version of ``final.json``."""
 
@@ -36,7 +38,7 @@ def _head(final: Mapping[str, Any]) -> str:
     }[final["mode"]]
     epochs = f"{final['epochs']} epoch{'s' * (final['epochs'] != 1)}"
     return (
-        f"# Image classifier for {final['dataset']}\n\n"
+        f"# Image classifier for {called(final['dataset'])}\n\n"
         f"Test accuracy **{interval(final['test'])}**: share of {final['test']['images']:,} held-out images, and its "
         f"95 % interval (Wilson). It is {again}, for the {epochs} that validation chose. Found by seedpod "
         f"{final['versions']['seedpod']} in run `{final['run']}`."

@@ -99,7 +99,6 @@ def _drawn(visualization: Any, study: Study, value_name: str) -> Iterator[tuple[
     slices = [*shares, *axes]
     named = {"target": None if single else _first_value, "target_name": value_name}
     wanted: list[tuple[str, Callable[[], Any]]] = [
-        ("history", lambda: visualization.plot_optimization_history(study, **named)),
         *([("importances", lambda: _importances(visualization, study, shares, named))] if shares else []),
         ("parallel", lambda: visualization.plot_parallel_coordinate(study, params=axes, **named)),
         ("slices", lambda: visualization.plot_slice(study, params=list(dict.fromkeys(slices))[:_MOST_AXES], **named)),

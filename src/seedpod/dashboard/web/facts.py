@@ -10,6 +10,7 @@ from seedpod.dashboard.wording import one_line, params_line
 from seedpod.events import Plan, Summary
 from seedpod.objectives import Objective
 from seedpod.progress import AggregatedProgress, TrialRow
+from seedpod.reading import called
 from seedpod.remote.view import EndpointView
 from seedpod.trial import ParamValue
 
@@ -28,7 +29,7 @@ def plan_facts(plan: Plan) -> Facts:
     return {
         "run": plan.folder.name,
         "folder": str(plan.folder),
-        "dataset": plan.data.id,
+        "dataset": called(plan.data.id),
         "objective": _named(config.objectives[0]),
         "sampler": config.sampler,
         "seed": config.random_seed,
@@ -36,6 +37,8 @@ def plan_facts(plan: Plan) -> Facts:
         "workers": plan.workers,
         "epochs": config.max_epochs_per_trial * config.cv_folds,
         "cost": plan.cost,
+        "model": config.final_model != "none",
+        "report": config.report != "none",
     }
 
 

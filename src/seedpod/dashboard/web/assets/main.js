@@ -9,6 +9,7 @@ import { RunningTable, TrialsTable, element } from "./tables.js";
 const SLOW = 1500; // milliseconds between two drawings of the costliest plot
 const OUTCOMES = {
   done: "Done",
+  exhausted: "The search space is exhausted: done",
   timeout: "Stopped at timeout_hours",
   max_cost: "Stopped by max_cost",
   interrupted: "Interrupted",
@@ -16,6 +17,9 @@ const OUTCOMES = {
   error: "Stopped by an error",
   bug: "Stopped by a bug of seedpod",
 };
+const WHOLE = ["done", "exhausted", "timeout", "max_cost"]; // ends after which a final model and a report are made
+const LEAST = 8; // complete trials from which on it is told what mattered
+const SURE = 30; // and below which that is but a hint
 
 const at = (id) => document.getElementById(id);
 const say = (id, text) => {
@@ -55,7 +59,29 @@ function show(due) {
   }
   if (has("plan", "ended", "best")) drawHistory(store);
   if (has("plan", "importances")) drawImportances(store);
+  if (has("plan", "now", "importances", "over")) showMattered();
+  if (has("plan", "over")) showNext();
   if (has("plan", "ended")) showTried();
+}
+
+function showMattered() {
+  const complete = store.now?.completed ?? 0;
+  const known = store.importances.length > 0;
+  const hint = complete < SURE ? ": a hint" : "";
+  say("mattered-sub", known ? `share in the value, from ${whole(complete)} complete trials${hint}` : "share in the value");
+  if (known) return;
+  const few = store.over ? complete < LEAST : store.plan.trials < LEAST;
+  const has = store.over ? `${plural(complete, "trial is", "trials are")} complete` : `this search has ${plural(store.plan.trials, "trial")}`;
+  const empty = store.over && !few ? "Not known: the trials do not differ enough." : "Known after eight complete trials.";
+  say("mattered-empty", few ? `Known from eight complete trials on; ${has}.` : empty);
+}
+
+function showNext() {
+  const { folder, model, report } = store.plan;
+  const ran = store.over && WHOLE.includes(store.over.outcome);
+  const files = [model && store.best.length ? "the final model (model.keras)" : "", report ? "the report (report.html)" : ""].filter(Boolean);
+  at("next").hidden = !ran || !files.length;
+  say("next", `The search is over, and this page ends with it. Now made, in ${folder}: ${files.join(" and ")}. The terminal says when.`);
 }
 
 function showTried() {
@@ -70,7 +96,7 @@ function showTried() {
 
 function showStatus() {
   let [kind, text] = ["running", "Running"];
-  if (store.over) [kind, text] = [store.over.outcome === "done" ? "done" : "bad", `${OUTCOMES[store.over.outcome] ?? `Stopped: ${store.over.outcome}`} after ${duration(store.over.seconds)}`];
+  if (store.over) [kind, text] = [["done", "exhausted"].includes(store.over.outcome) ? "done" : "bad", `${OUTCOMES[store.over.outcome] ?? `Stopped: ${store.over.outcome}`} after ${duration(store.over.seconds)}`];
   else if (away) [kind, text] = ["away", "No connection: the optimizer is not running. This page goes on by itself when it is back."];
   at("status").dataset.kind = kind;
   say("status", text);
@@ -131,8 +157,9 @@ function showTime(now) {
   say("time-title", "Time left");
   const known = now.remaining !== null;
   say("left", known ? `≈ ${duration(now.remaining)}` : "–");
-  const range = known && now.remaining_low !== null ? `${duration(now.remaining_low)} to ${duration(now.remaining_high)}` : "Not known yet";
-  say("time-note", `${range}; ${duration(now.elapsed)} gone`);
+  const [low, high] = [now.remaining_low, now.remaining_high].map(duration);
+  const range = known ? (low === high ? "" : `${low} to ${high}; `) : "Not known yet; ";
+  say("time-note", `${range}${duration(now.elapsed)} gone`);
 }
 
 function showCost(costs) {

@@ -70,7 +70,7 @@ export function drawCurves(store) {
   draw("curves", traces, {
     xaxis: { title: { text: "epoch" }, range: [0.7, Math.max(2, epochs) + 0.3], dtick: epochs <= 12 ? 1 : undefined },
     yaxis: { title: { text: store.plan?.objective ?? "" }, automargin: false, nticks: 6 },
-    margin: { l: 62, r: 66, t: 10, b: 38 },
+    margin: { l: 68, r: 66, t: 10, b: 38 },
   });
 }
 

@@ -11,6 +11,13 @@ export function element(tag, className = "", text = "") {
   return made;
 }
 
+// A cell that says its column's name itself where a phone has no room for the table's head.
+function named(name, className, text) {
+  const made = element("td", className, text);
+  made.dataset.name = name;
+  return made;
+}
+
 function put(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -141,10 +148,10 @@ export class TrialsTable {
     line.append(
       element("td", "n", `#${trial.number}`),
       element("td", `n value ${trial.status}`, complete ? value(trial.value) : trial.status),
-      element("td", "n health", trial.health === null ? NONE : trial.health.toFixed(2)),
-      element("td", "n", `${trial.epochs}/${trial.max_epochs}`),
-      element("td", "n", duration(trial.seconds)),
-      element("td", "n memory", trial.memory === null ? NONE : `${count(trial.memory)}\u00a0MB`),
+      named("health", "n health", trial.health === null ? NONE : trial.health.toFixed(2)),
+      named("epochs", "n", `${trial.epochs}/${trial.max_epochs}`),
+      named("time", "n", duration(trial.seconds)),
+      named("memory", "n memory", trial.memory === null ? NONE : `${count(trial.memory)}\u00a0MB`),
       element("td", "where", place + again),
       element("td", "n cost", trial.cost ? dollars(trial.cost) : NONE),
       why,
