@@ -102,6 +102,7 @@ def _show(line: str) -> None:
 
 def _search(loaded: LoadedConfig, key: "Secret | None", trainer: str | None) -> int:
     from seedpod.assembly import final_elsewhere, make_backend
+    from seedpod.config.needed import require_for_search
     from seedpod.dashboard.terminal import Terminal
     from seedpod.dashboard.together import Together, View
     from seedpod.optimizer import Finisher, ModelOptimizer
@@ -109,6 +110,7 @@ def _search(loaded: LoadedConfig, key: "Secret | None", trainer: str | None) -> 
     from seedpod.training.runtime import usable_cores
 
     config = loaded.config
+    require_for_search(config)
     terminal = Terminal(sys.stdout, usable_cores(), mode="auto" if config.dashboard == "web" else config.dashboard)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
     for line in _unused(loaded):
@@ -174,10 +176,12 @@ def _on_a_run(command: str, words: list[str]) -> int:
 
 def _final(config: OptimizationConfig, key: "Secret | None") -> int:
     from seedpod.assembly import final_elsewhere
+    from seedpod.config.needed import require_for_final_model
     from seedpod.dashboard.terminal import Terminal
     from seedpod.optimizer import Finisher
     from seedpod.training.runtime import usable_cores
 
+    require_for_final_model(config)
     terminal = Terminal(sys.stdout, usable_cores(), mode="plain")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
     elsewhere = final_elsewhere(config, key, terminal.say, Path(config.cache_dir).expanduser())

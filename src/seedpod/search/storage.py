@@ -11,6 +11,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 
 from seedpod.errors import ConfigError, SeedpodError
+from seedpod.extras import how_to_have
 from seedpod.search.journal import RunJournal
 
 log = logging.getLogger(__name__)
@@ -38,9 +39,14 @@ def open_storage(setting: str, journal: Path) -> BaseStorage:
     try:
         return _proxy(rest) if scheme == "grpc" else _database(scheme, rest)
     except ImportError as error:
-        raise ConfigError(f"storage={scheme}://...: {error}. Install with: pip install 'seedpod[postgres]'") from error
+        raise ConfigError(f"storage={scheme}://...: {error}. {_how(scheme)}") from error
     except Exception as error:  # noqa: BLE001 - SQLAlchemy's, its drivers' and gRPC's own, which may quote the address
         raise ConfigError(f"storage={_without_user(setting)}: it cannot be used ({_first_line(error)}).") from None
+
+
+def _how(scheme: str) -> str:
+    """How to have what a kind of storage needs."""
+    return how_to_have(packages=("grpcio",)) if scheme == "grpc" else how_to_have(("postgres",))
 
 
 def _proxy(address: str) -> BaseStorage:
