@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
-from seedpod.config import LoadedConfig, OptimizationConfig, help_text, load, origins_text
+from seedpod import __version__
+from seedpod.config import LoadedConfig, OptimizationConfig, help_on, help_text, load, origins_text
 from seedpod.errors import (
     ConfigError,
     EndpointRefused,
@@ -33,6 +34,7 @@ DONE, FAILED, BAD_CONFIG, BAD_ENDPOINT, NO_FINAL_MODEL = 0, 1, 2, 3, 4
 INTERRUPTED = 128  # + the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 _STOP_PATIENCE = 4.0  # seconds; whoever stops a search waits for no endpoint that does not answer
 _HELP_WORDS = {"help", "--help", "-h"}
+_VERSION_WORDS = (["--version"], ["-V"], ["version"])
 
 
 def main(arguments: Sequence[str] | None = None, *, trainer: str | None = None) -> int:
@@ -64,10 +66,9 @@ def main(arguments: Sequence[str] | None = None, *, trainer: str | None = None) 
 
 
 def _command(words: list[str], trainer: str | None) -> int:
-    if words and words[0] in _HELP_WORDS:
-        if words[1:]:
-            raise ConfigError("help takes no further words.")
-        print(help_text(shutil.get_terminal_size((100, 24)).columns), end="")
+    text = _about(words)
+    if text:
+        print(text, end="")
         return DONE
     if words and words[0] == "endpoint":
         from seedpod.commands import serve_endpoint
@@ -90,6 +91,16 @@ def _command(words: list[str], trainer: str | None) -> int:
 
         return DONE if doctor(loaded.config, key, _show) else BAD_ENDPOINT
     return _search(loaded, key, trainer)
+
+
+def _about(words: list[str]) -> str:
+    """Help, or the version, where one of them is asked for."""
+    if words in _VERSION_WORDS:
+        return f"seedpod {__version__}\n"
+    if not words or words[0] not in _HELP_WORDS:
+        return ""
+    width = shutil.get_terminal_size((100, 24)).columns
+    return help_on(words[1:], width) if words[1:] else help_text(width)
 
 
 def _warn(line: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 import warnings
 from pathlib import Path
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _CREATE_STUDY = 0  # what JournalOperation.CREATE_STUDY is on disk
+_RAISED_BY = re.compile(r"^\(\w+\.[\w.]+\)\s*")  # "(psycopg.OperationalError) connection failed"
 _RACES = (0.1, 0.3, 1.0)  # seconds between tries to open a database that another optimizer is laying out
 _SQLITE_PATIENCE = 60.0  # seconds that one optimizer waits for another one's transaction
 
@@ -41,7 +43,10 @@ def open_storage(setting: str, journal: Path) -> BaseStorage:
     except ImportError as error:
         raise ConfigError(f"storage={scheme}://...: {error}. {_how(scheme)}") from error
     except Exception as error:  # noqa: BLE001 - SQLAlchemy's, its drivers' and gRPC's own, which may quote the address
-        raise ConfigError(f"storage={_without_user(setting)}: it cannot be used ({_first_line(error)}).") from None
+        raise ConfigError(
+            f"storage={_without_user(setting)}: it cannot be used ({_first_line(error)}). See that it "
+            f"runs, and that this machine and user may use it."
+        ) from None
 
 
 def _how(scheme: str) -> str:
@@ -135,9 +140,11 @@ def _is_fact(line: bytes, *, first: bool) -> bool:
 
 def _first_line(error: BaseException) -> str:
     """What a foreign error says first, in brief."""
-    return f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.300}"
+    text = _RAISED_BY.sub("", f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.300}")
+    return text.rstrip(". ") or type(error).__name__
 
 
 def _without_user(url: str) -> str:
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    # Only where there is one: putting the parts together again takes slashes from sqlite:////FILE.
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
