@@ -34,9 +34,9 @@ A key=value wins over the environment (SEEDPOD_TRIALS for trials), which wins ov
 resume=RUN goes on with a run under the settings that it had."""
 _NARROWEST = 60
 _FILE_KEYS = {
-    "config": "FILE.yaml: settings from a file, one `key: value` a line",
-    "resume": "RUN: go on with a run, a folder of results/, under the settings that it had",
-    "run": "RUN: the run that report, final, evaluate or predict works on",
+    "config=FILE.yaml": "settings from a file, one `key: value` a line",
+    "resume=RUN": "go on with a run, a folder of results/, under the settings that it had",
+    "run=RUN": "the run that report, final, evaluate or predict works on",
 }
 
 
@@ -60,20 +60,20 @@ def help_on(words: Sequence[str], width: int) -> str:
         ConfigError: A word is neither.
     """
     width = max(width, _NARROWEST)
+    known, others = {setting.name: setting for setting in settings()}, {**COMMANDS, **_FILE_KEYS}
     sections = []
     for word in words:
         key = word.partition("=")[0].strip()
-        known = {setting.name: setting for setting in settings()}
         found = known.get(ALIASES.get(key, key))
         if found is not None:
             sections.append(
                 _section(found.group, {f"{found.name}={found.kind.show(found.default)}": _sentence(found)}, width)
             )
-        elif key in {*COMMANDS, *_FILE_KEYS}:
-            rows = {"": COMMANDS.get(key, ""), "=": _FILE_KEYS.get(key, "")}
-            sections.append(_section("Usage", {f"{key}{sign}": text for sign, text in rows.items() if text}, width))
+        elif key in {name.partition("=")[0] for name in others}:
+            rows = {name: text for name, text in others.items() if name.partition("=")[0] == key}
+            sections.append(_section("Usage", rows, width))
         else:
-            hint = did_you_mean(key, [*known, *COMMANDS, *_FILE_KEYS])
+            hint = did_you_mean(key, [*known, *COMMANDS, "resume"])
             why = f"is neither a setting nor a command.{hint} `python optimizer.py help` lists all."
             raise ConfigError(complaint(f"help {shown(word)}", WHERE, why))
     return "\n\n".join(sections) + "\n"

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _CREATE_STUDY = 0  # what JournalOperation.CREATE_STUDY is on disk
 _RAISED_BY = re.compile(r"^\(\w+\.[\w.]+\)\s*")  # "(psycopg.OperationalError) connection failed"
+_ADVICE = {"sqlite": "See that its folder is there, and may be written to."}
 _RACES = (0.1, 0.3, 1.0)  # seconds between tries to open a database that another optimizer is laying out
 _SQLITE_PATIENCE = 60.0  # seconds that one optimizer waits for another one's transaction
 
@@ -44,8 +45,8 @@ def open_storage(setting: str, journal: Path) -> BaseStorage:
         raise ConfigError(f"storage={scheme}://...: {error}. {_how(scheme)}") from error
     except Exception as error:  # noqa: BLE001 - SQLAlchemy's, its drivers' and gRPC's own, which may quote the address
         raise ConfigError(
-            f"storage={_without_user(setting)}: it cannot be used ({_first_line(error)}). See that it "
-            f"runs, and that this machine and user may use it."
+            f"storage={_without_user(setting)}: it cannot be used ({_first_line(error)}). "
+            f"{_ADVICE.get(scheme, 'See that it runs, and that this machine and user may use it.')}"
         ) from None
 
 
