@@ -7,7 +7,7 @@ import pytest
 
 from seedpod.cli import BAD_CONFIG, main
 from seedpod.errors import ConfigError
-from seedpod.extras import is_installed, require
+from seedpod.extras import is_installed, require, require_all
 
 
 def test_what_is_installed_passes() -> None:
@@ -53,6 +53,17 @@ def test_a_search_lacks_nothing_at_its_end(
     assert f" needs {package}, not installed in " in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_all_that_is_missing_comes_by_one_command() -> None:
+    """Of several things that lack something each has a line, and one command brings all of it."""
+    needs = [("a=1", ("no_a",), ("onnx",)), ("b=1", ("no_b",), ()), ("c=1", ("pytest",), ("web",))]
+    with pytest.raises(ConfigError) as error:
+        require_all(needs)
+    first, second, how = str(error.value).splitlines()
+    assert first.startswith("a=1 needs no_a, not installed in ")
+    assert second.startswith("b=1 needs no_b, not installed in ")
+    assert how.startswith("Run with: uv run --extra onnx --with no_b optimizer.py ...")
 
 
 def test_no_report_is_begun_without_what_draws_it(

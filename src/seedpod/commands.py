@@ -63,8 +63,8 @@ def serve_endpoint(words: Sequence[str], cache_dir: Path, show: Show) -> None:
     with endpoint:
         # Only now, for the processes above would inherit it; and before anybody knows that there is something to end.
         signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-        count = options["workers"]
-        show(f"endpoint {endpoint.endpoint_id} with {count} worker{'' if count == 1 else 's'}, until Ctrl-C")
+        workers = options["workers"]
+        show(f"endpoint {endpoint.endpoint_id} with {workers} worker{'s' * (workers != 1)}, until Ctrl-C")
         show(f"  runpod_service_endpoint={endpoint.url}/{endpoint.endpoint_id}")
         show(f"  RUNPOD_API_KEY={endpoint.key}")
         show(f"  logs of the workers: {endpoint.logs}")

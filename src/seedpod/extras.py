@@ -22,10 +22,27 @@ def require(what: str, packages: Sequence[str], extras: Sequence[str] = ()) -> N
         packages: Their import names.
         extras: The extras of seedpod that bring them; none where the packages are named themselves.
     """
-    missing = [name for name in packages if not is_installed(name)]
-    if missing:
-        how = how_to_have(extras) if extras else how_to_have(packages=missing)
-        raise ConfigError(f"{what} needs {' and '.join(missing)}, not installed in {sys.prefix}. {how}")
+    require_all([(what, packages, extras)])
+
+
+def require_all(needs: Sequence[tuple[str, Sequence[str], Sequence[str]]]) -> None:
+    """Raise ConfigError where packages are missing: a line for each thing that needs some, and the command for all.
+
+    Args:
+        needs: What ``require`` takes, of each.
+    """
+    lines: list[str] = []
+    wanted: dict[str, None] = {}
+    named: dict[str, None] = {}
+    for what, packages, extras in needs:
+        missing = [name for name in packages if not is_installed(name)]
+        if missing:
+            lines.append(f"{what} needs {' and '.join(missing)}, not installed in {sys.prefix}.")
+            wanted |= dict.fromkeys(extras)
+            named |= dict.fromkeys([] if extras else missing)
+    if lines:
+        between = " " if len(lines) == 1 else "\n"
+        raise ConfigError("\n".join(lines) + between + how_to_have(tuple(wanted), tuple(named)))
 
 
 def how_to_have(extras: Sequence[str] = (), packages: Sequence[str] = ()) -> str:

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from seedpod.config.settings import OptimizationConfig
-from seedpod.errors import ConfigError
-from seedpod.extras import EXPORTS, require
+from seedpod.extras import EXPORTS, require_all
 
 SAMPLERS = {"gp": (("torch",), ()), "cmaes": (("cmaes",), ("samplers",))}
 """Packages of samplers, and the extras that bring them."""
@@ -14,28 +13,17 @@ _Need = tuple[str, tuple[str, ...], tuple[str, ...]]  # what needs it, packages,
 
 def require_for_search(config: OptimizationConfig) -> None:
     """Raise ConfigError, a line for each thing that a search with its final model and report would lack."""
-    _require([*_of_search(config), *_of_final_model(config), *_of_report(config)])
+    require_all([*_of_search(config), *_of_final_model(config), *_of_report(config)])
 
 
 def require_for_final_model(config: OptimizationConfig) -> None:
     """Raise ConfigError, a line for each thing that the final model and the report of a run would lack."""
-    _require([*_of_final_model(config), *_of_report(config)])
+    require_all([*_of_final_model(config), *_of_report(config)])
 
 
 def require_for_report(config: OptimizationConfig) -> None:
     """Raise ConfigError where the report of a run would lack what it is asked for."""
-    _require([*_of_report(config)])
-
-
-def _require(needs: list[_Need]) -> None:
-    found = []
-    for what, packages, extras in needs:
-        try:
-            require(what, packages, extras)
-        except ConfigError as error:
-            found.append(str(error))
-    if found:
-        raise ConfigError("\n".join(found))
+    require_all([*_of_report(config)])
 
 
 def _of_search(config: OptimizationConfig) -> Iterator[_Need]:
