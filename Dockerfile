@@ -22,8 +22,8 @@ COPY runpod_service/requirements.txt runpod_service/requirements-gpu.txt runpod_
 RUN case "$DEVICE" in gpu|cpu) ;; *) echo "DEVICE=$DEVICE: must be gpu or cpu" >&2; exit 2 ;; esac \
     && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -r "requirements-$DEVICE.txt"
 
-COPY src/seedpod/__init__.py src/seedpod/errors.py src/seedpod/clock.py src/seedpod/guarded.py src/seedpod/reading.py \
-    src/seedpod/health.py src/seedpod/hyperparameters.py src/seedpod/objectives.py src/seedpod/trial.py seedpod/
+COPY src/seedpod/__init__.py src/seedpod/errors.py src/seedpod/clock.py src/seedpod/extras.py src/seedpod/guarded.py \
+    src/seedpod/reading.py src/seedpod/health.py src/seedpod/hyperparameters.py src/seedpod/objectives.py src/seedpod/trial.py seedpod/
 COPY src/seedpod/training/ seedpod/training/
 COPY runpod_service/handler.py ./
 RUN python -m compileall -q seedpod handler.py

@@ -108,10 +108,14 @@ number() { # OPTION VALUE LOW HIGH
 read_arguments() {
     while [ $# -gt 0 ]; do
         case $1 in
-            --help) usage && exit 0 ;;
+            --help | -h | help) usage && exit 0 ;;
             --dry-run) DRY_RUN=true && shift && continue ;;
             --no-flashboot) FLASHBOOT=false && shift && continue ;;
-            --*) [ $# -ge 2 ] || fail "$1 needs a value; see --help." ;;
+            --name | --device | --datasets | --gpus | --cpus | --vcpus | --min-cuda | --workers-max | --concurrency | \
+                --idle-timeout | --execution-timeout | --disk | --cache-gb | --volume | --build-timeout | --smoke-timeout)
+                [ $# -ge 2 ] || fail "$1 needs a value; see --help."
+                ;;
+            -*) fail "there is no option $1; see --help." ;;
             *)
                 [ -z "$IMAGE" ] || fail "one image alone, not also $1; see --help."
                 IMAGE=$1
@@ -136,7 +140,6 @@ read_arguments() {
             --volume) VOLUME=$2 ;;
             --build-timeout) BUILD_TIMEOUT=$2 ;;
             --smoke-timeout) SMOKE_TIMEOUT=$2 ;;
-            *) fail "there is no option $1; see --help." ;;
         esac
         shift 2
     done

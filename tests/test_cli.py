@@ -145,7 +145,14 @@ def test_two_workers_give_the_same_records(searched: tuple[Path, Any], digits_ca
         (["trials"], "trials"),
         (["trials=0"], "from 1"),
         (["use_runpod_service=true"], "use_runpod_service"),
-        (["help", "me"], "no further words"),
+        (["help", "trails"], "is neither a setting nor a command. Did you mean trials?"),
+        (["help", "me"], "`python optimizer.py help` lists all."),
+        (["report", "run=one"], "run=one (command line): there is no such run in results. There is none."),
+        (["predict", "run=results/one", "x.png"], "run=results/one (command line): there is no such run"),
+        (["search_space=defualt"], "or use one of small, default or wide. Did you mean default?"),
+        (["dataset=http://example.org/x.zip"], "must be https"),
+        (["dataset=https://example.org/x.txt?a=b"], "is the address of a .txt; it must be that of a .zip"),
+        (["data_store=s3://b/x"], "'b' is no bucket's name: that has 3 to 63 letters"),
         (["dataset=nowhere.npz"], "no such file"),
     ],
 )
@@ -165,6 +172,26 @@ def test_help_is_on_standard_output(tmp_path: Path, word: str) -> None:
     assert done.returncode == 0
     assert "concurrent_workers" in done.stdout
     assert "130" in done.stdout
+    assert "143" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["help", "trials"], "trials=20"),
+        (["help", "pruner=asha"], "pruner=asha"),
+        (["--help", "enable_dashboard"], "dashboard=auto"),
+        (["help", "predict"], "run=RUN FILE..."),
+        (["help", "config"], "config="),
+        (["--version"], "seedpod 0"),
+    ],
+)
+def test_help_on_a_word(tmp_path: Path, words: list[str], said: str) -> None:
+    """Help tells of a single setting or command, and the version is known under its usual name."""
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0
+    assert said in done.stdout
+    assert "concurrent_workers" not in done.stdout
 
 
 def test_config_tells_origins(tmp_path: Path) -> None:

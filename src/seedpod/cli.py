@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
-from seedpod.config import LoadedConfig, OptimizationConfig, help_text, load, origins_text
+from seedpod import __version__
+from seedpod.config import LoadedConfig, OptimizationConfig, help_on, help_text, load, origins_text
 from seedpod.config.wording import shown
 from seedpod.errors import (
     ConfigError,
@@ -34,6 +35,7 @@ DONE, FAILED, BAD_CONFIG, BAD_ENDPOINT, NO_FINAL_MODEL = 0, 1, 2, 3, 4
 INTERRUPTED = 128  # + the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 _STOP_PATIENCE = 4.0  # seconds; whoever stops a search waits for no endpoint that does not answer
 _HELP_WORDS = {"help", "--help", "-h"}
+_VERSION_WORDS = (["--version"], ["-V"], ["version"])
 
 
 def main(arguments: Sequence[str] | None = None, *, trainer: str | None = None) -> int:
@@ -65,10 +67,9 @@ def main(arguments: Sequence[str] | None = None, *, trainer: str | None = None) 
 
 
 def _command(words: list[str], trainer: str | None) -> int:
-    if words and words[0] in _HELP_WORDS:
-        if words[1:]:
-            raise ConfigError("help takes no further words.")
-        print(help_text(shutil.get_terminal_size((100, 24)).columns), end="")
+    text = _about(words)
+    if text:
+        print(text, end="")
         return DONE
     if words and words[0] == "endpoint":
         from seedpod.commands import serve_endpoint
@@ -93,6 +94,16 @@ def _command(words: list[str], trainer: str | None) -> int:
     return _search(loaded, key, trainer)
 
 
+def _about(words: list[str]) -> str:
+    """Help, or the version, where one of them is asked for."""
+    if words in _VERSION_WORDS:
+        return f"seedpod {__version__}\n"
+    if not words or words[0] not in _HELP_WORDS:
+        return ""
+    width = shutil.get_terminal_size((100, 24)).columns
+    return help_on(words[1:], width) if words[1:] else help_text(width)
+
+
 def _warn(line: str) -> None:
     print(line, file=sys.stderr)
 
@@ -103,6 +114,7 @@ def _show(line: str) -> None:
 
 def _search(loaded: LoadedConfig, key: "Secret | None", trainer: str | None) -> int:
     from seedpod.assembly import final_elsewhere, make_backend
+    from seedpod.config.needed import require_for_search
     from seedpod.dashboard.terminal import Terminal
     from seedpod.dashboard.together import Together, View
     from seedpod.dashboard.wording import again
@@ -111,6 +123,7 @@ def _search(loaded: LoadedConfig, key: "Secret | None", trainer: str | None) -> 
     from seedpod.training.runtime import usable_cores
 
     config = loaded.config
+    require_for_search(config)
     terminal = Terminal(sys.stdout, usable_cores(), mode="auto" if config.dashboard == "web" else config.dashboard)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
     for line in _unused(loaded):
@@ -182,10 +195,12 @@ def _on_a_run(command: str, words: list[str]) -> int:
 
 def _final(config: OptimizationConfig, key: "Secret | None") -> int:
     from seedpod.assembly import final_elsewhere
+    from seedpod.config.needed import require_for_final_model
     from seedpod.dashboard.terminal import Terminal
     from seedpod.optimizer import Finisher
     from seedpod.training.runtime import usable_cores
 
+    require_for_final_model(config)
     terminal = Terminal(sys.stdout, usable_cores(), mode="plain")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Lines(terminal.say)])
     elsewhere = final_elsewhere(config, key, terminal.say, Path(config.cache_dir).expanduser())

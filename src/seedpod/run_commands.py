@@ -34,7 +34,7 @@ def config_of_run(command: str, words: Sequence[str], environment: Mapping[str, 
     if not named:
         raise ConfigError(f"{command} needs a run: `python optimizer.py {command} run=NAME`, a folder of results/.")
     given = [f"resume={word.partition('=')[2]}" if word in named else word for word in words]
-    return load(given, environment).config
+    return load(given, environment, named_by=named[0].partition("=")[0]).config
 
 
 def run_report(words: Sequence[str], environment: Mapping[str, str], show: Show, warn: Show) -> int:

@@ -212,6 +212,18 @@ def some_runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_run_is_known_by_its_path(runs: Path, end: str) -> None:
+    """A path, as a shell completes it, names the run and where it is; complaints say ``run=`` where one wrote that."""
+    config = load([f"resume={runs}/mnist-2{end}"], {"SEEDPOD_RESULTS_DIR": "elsewhere"}).config
+    assert (config.run_name, config.results_dir) == ("mnist-2", str(runs))
+    assert load([f"resume={runs}/mnist-2", f"results_dir={runs}/"], {}).config.run_name == "mnist-2"
+    with pytest.raises(ConfigError, match=r"in another folder than results_dir= says"):
+        load([f"resume={runs}/mnist-2", "results_dir=elsewhere"], {})
+    with pytest.raises(ConfigError, match=r"run=.*/mnist-9 \(command line\): there is no such run"):
+        load([f"resume={runs}/mnist-9"], {}, named_by="run")
+
+
 def test_resume_is_the_file_of_the_run(runs: Path) -> None:
     """``resume=`` reads the run's own settings, which other words override, and stays with its name and folder."""
     loaded = load(["resume=mnist-2", f"results_dir={runs}", "trials=9"], {})

@@ -72,7 +72,7 @@ def test_whole_number_examples(text: str, value: int) -> None:
 )
 def test_not_whole_numbers(text: str) -> None:
     """What is not a whole number is refused with the range."""
-    with pytest.raises(ConfigError, match="must be a whole number of trials from 1 to 100_000"):
+    with pytest.raises(ConfigError, match="must be a whole number of trials from 1 to 100,000"):
         load([f"trials={text}"], {})
 
 
@@ -138,7 +138,7 @@ def test_npz_file_is_a_dataset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"trials": 0}, ["trials=0", "from 1 to 100_000"]),
+        ({"trials": 0}, ["trials=0", "from 1 to 100,000"]),
         ({"trials": True}, ["trials=True", "whole number"]),
         ({"trials": "5"}, ["trials='5'", "whole number"]),
         ({"validation_split": float("nan")}, ["validation_split=nan", "0.01 to 0.5"]),
@@ -158,7 +158,7 @@ def test_npz_file_is_a_dataset(tmp_path: Path) -> None:
         ({"results_dir": ""}, ["a folder's path"]),
         ({"results_dir": "a\0b"}, ["a folder's path"]),
         ({"results_dir": "~joe/x"}, ["~joe", "in full"]),
-        ({"random_seed": 2**32 - 100_000}, ["4_294_867_295"]),
+        ({"random_seed": 2**32 - 100_000}, ["4,294,867,295"]),
         ({"local_workers": "many"}, ["auto or a whole number"]),
         ({"min_epochs_per_trial": 14}, ["min_epochs_per_trial=14", "max_epochs_per_trial=10", "lower the first"]),
     ],
@@ -336,8 +336,9 @@ def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("./nowhere", "there is no such file or folder"),
         ("nowhere/", "there is no such file or folder"),
         ("nowhere.csv", "there is no such file or folder"),
-        ("http://example.org/x.zip", "it must be https://HOST/FILE.zip"),
+        ("http://example.org/x.zip", "must be https: anybody"),
         ("ftp://example.org/x.zip", "it must be https://HOST/FILE.zip"),
+        ("https://example.org/x.tar.gz", "is the address of a .gz; it must be that of a .zip"),
         ("https://example.org", "it must be https://HOST/FILE.zip"),
         ("https://me:secret@example.org/x.zip", "holds a password"),
     ],

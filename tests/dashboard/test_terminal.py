@@ -237,6 +237,15 @@ def test_plan_warns_of_unequal_classes() -> None:
     assert ("", "  validation accuracy 0.9500, balanced accuracy 0.7000") in told
 
 
+def test_plan_warns_of_few_judges() -> None:
+    """Where one validation image is more than a point of accuracy, the plan says so, and what judges by all."""
+    data = replace(PLAN.data, train_counts=(48, 48), class_names=("a", "b"))
+    (warning,) = plan_lines(replace(PLAN, data=data), 1)[2:]
+    assert warning == "Only 19 images judge the trials, so one is 5.3 points of accuracy; cv_folds=5 judges by all 96"
+    folds = OptimizationConfig(cv_folds=5)
+    assert "judge the trials, so" not in "".join(plan_lines(replace(PLAN, data=data, config=folds), 1))
+
+
 def test_params_of_an_unknown_space_are_no_trouble() -> None:
     """Parameters that the line does not know are left out."""
     assert params_line({}) == ""

@@ -168,4 +168,4 @@ def test_a_missing_extra_is_said() -> None:
         text=True,
         check=True,
     )
-    assert "pip install 'seedpod[s3]'" in done.stdout
+    assert "uv run --extra s3 optimizer.py" in done.stdout

@@ -373,3 +373,13 @@ def test_storage_that_does_not_answer_is_said(address: str) -> None:
         pytest.skip("waits ten seconds")
     with pytest.raises(ConfigError, match=r"^storage=.*it cannot be used"):
         open_study("s", address, Path(), "me")
+
+
+def test_an_address_is_told_as_it_was_written() -> None:
+    """The four slashes of SQLite stay, what SQLAlchemy wraps errors in does not, and the next step is named."""
+    with pytest.raises(ConfigError) as refused:
+        open_study("s", "sqlite:////nowhere/at/all/x.db", Path(), "me")
+    assert str(refused.value) == (
+        "storage=sqlite:////nowhere/at/all/x.db: it cannot be used (unable to open database file). See that its folder "
+        "is there, and may be written to."
+    )

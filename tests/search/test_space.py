@@ -203,6 +203,8 @@ def test_defaults_are_what_trial_0_tries(tmp_path: Path) -> None:
         ("dropout: []", "a list holds one value or more"),
         ("dropout:", "the value is empty"),
         ("filters_9: 8", "filters_9: there is no such hyperparameter"),
+        ("# nothing yet", "mine.yaml: is empty, so that there is nothing to search; write a line"),
+        ("{}", "mine.yaml: is empty"),
         ("- dropout", "a search space is lines of the form"),
         ("dropout: [", "this is not valid YAML"),
         ("conv_blocks: 4..6", "conv_blocks: 4..6: images of 8x8 pixels can be halved 3 times; it must be from 1 to 3"),

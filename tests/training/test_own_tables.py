@@ -82,7 +82,7 @@ def test_bad_rows_are_named(tmp_path: Path) -> None:
             ("images/gone.png", "No such file or directory"),
             ("../outside.png", "it is a link out of the folder"),
             (f"{tmp_path}/outside.png", "it is a link out of the folder"),
-            ("images", "it is no regular file"),
+            ("images", "it is a folder"),
             ("images/002.png", "it has no label"),
         ]
     )
@@ -309,6 +309,12 @@ def test_an_address_is_downloaded_once(tmp_path: Path, pets: bytes) -> None:
         assert handler.asked == [""]
     assert info.id.startswith("pets-")
     assert len(images(info, tmp_path / "cache")) == 16
+
+
+def test_a_download_that_never_began(tmp_path: Path) -> None:
+    """A server that is out of reach is said to be that: nothing broke off, and there is nothing to go on with."""
+    with pytest.raises(DatasetError, match=r"127\.0\.0\.1 cannot be reached \(.*refused\); see to the network"):
+        prepared("http://127.0.0.1:1/pets.zip", tmp_path / "cache")
 
 
 def test_a_download_goes_on_where_it_ended(tmp_path: Path, pets: bytes) -> None:

@@ -81,4 +81,5 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(PictureError) as refused:
         read_picture(path, GREY)
     assert str(refused.value)
+    assert (kind == "folder") == (f"it is a folder; name its files: {path}/*.png" == str(refused.value))
     assert "\n" not in str(refused.value)

@@ -8,6 +8,7 @@
     settings       OptimizationConfig: one field a setting; the source of everything else here
     command_line   key=value, and what people type instead
     yaml_file      config=FILE.yaml
+    needed         what settings need that not every installation has
     layers         defaults < file < environment < command line
     render         help, config, the file in a run's folder, README's table
 
@@ -15,7 +16,7 @@ Imports neither yaml nor anything heavy until a file is read: ``help`` answers i
 """
 
 from seedpod.config.layers import LoadedConfig, load
-from seedpod.config.render import help_text, markdown_table, origins_text, to_yaml
+from seedpod.config.render import help_on, help_text, markdown_table, origins_text, to_yaml
 from seedpod.config.setting import Setting
 from seedpod.config.settings import OptimizationConfig, settings
 
@@ -23,6 +24,7 @@ __all__ = [
     "LoadedConfig",
     "OptimizationConfig",
     "Setting",
+    "help_on",
     "help_text",
     "load",
     "markdown_table",

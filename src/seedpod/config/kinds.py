@@ -377,7 +377,7 @@ def _parse_number(text: str) -> float | None:
 
 
 def _span(unit: str, low: float, high: float) -> str:
-    return f"{f' of {unit}' if unit else ''} from {low:_} to {high:_}"
+    return f"{f' of {unit}' if unit else ''} from {low:,} to {high:,}"
 
 
 def _unit(found: re.Match[str]) -> str:

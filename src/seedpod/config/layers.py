@@ -47,12 +47,15 @@ class _Entry:
     origin: str
 
 
-def load(arguments: Sequence[str], environment: Mapping[str, str]) -> LoadedConfig:
+def load(
+    arguments: Sequence[str], environment: Mapping[str, str], *, named_by: str = command_line.RESUME
+) -> LoadedConfig:
     """Read all layers.
 
     Args:
         arguments: The command line without the program and the command: ``["dataset=mnist", "trials=5"]``.
         environment: The process environment; looked at are RUNPOD_ENDPOINT_ID and what starts with ``SEEDPOD_``.
+        named_by: What the user has written for ``resume``: complaints name it so.
 
     Raises:
         ConfigError: One line for each mistake, in all layers; each says what, where and what to do.
@@ -61,17 +64,18 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> LoadedConf
     path = given.pop(command_line.CONFIG, None)
     run = given.pop(command_line.RESUME, None)
     if run is not None:
-        if path is not None or given.get("run_name", run) != run:
-            raise ConfigError(
-                complaint(
-                    f"resume={shown(run)}",
-                    command_line.WHERE,
-                    "names the run and its configuration; leave out config= and run_name=.",
-                )
-            )
-        given["run_name"] = run
-        given["results_dir"] = _results_dir(given, environment)
-        path = _config_of(run, given["results_dir"])
+        what = f"{named_by}={shown(run)}"
+        found = _run_at(run)
+        name = run if found is None else found.name
+        if path is not None or given.get("run_name", name) != name:
+            why = "names the run and its configuration; leave out config= and run_name=."
+            raise ConfigError(complaint(what, command_line.WHERE, why))
+        if found is not None and not _is_in(found, given.get("results_dir")):
+            why = "is a path, and in another folder than results_dir= says; leave one of them out."
+            raise ConfigError(complaint(what, command_line.WHERE, why))
+        given["run_name"] = name
+        given["results_dir"] = _results_dir(given, environment) if found is None else str(found.parent)
+        path = _config_of(name, given["results_dir"], what)
     from_file, file_complaints = ([], []) if path is None else _from_file(path)
     from_environment, environment_complaints = _from_environment(environment)
     from_arguments = [_Entry(key, text, command_line.WHERE) for key, text in given.items()]
@@ -85,7 +89,23 @@ def _results_dir(given: Mapping[str, str], environment: Mapping[str, str]) -> st
     return given.get("results_dir") or unquoted(environment.get(f"{PREFIX}RESULTS_DIR", "")).strip() or default
 
 
-def _config_of(run: str, results_dir: str) -> str:
+def _run_at(run: str) -> Path | None:
+    """The run's folder where it is given by its path, as a shell completes it; None where it is given by its name."""
+    if "/" not in run:
+        return None
+    try:
+        folder = Path(run).expanduser()
+        folder = folder if folder.name not in {"", ".."} else folder.resolve()
+        return folder if (folder / "config.yaml").is_file() else None
+    except (OSError, RuntimeError, ValueError):  # name too long, no permission, no home folder, NUL
+        return None
+
+
+def _is_in(folder: Path, results_dir: str | None) -> bool:
+    return results_dir is None or folder.parent.resolve() == Path(results_dir).expanduser().resolve()
+
+
+def _config_of(run: str, results_dir: str, what: str) -> str:
     """The file that a run was last started with; raises ConfigError where there is no such run."""
     folder = Path(results_dir).expanduser()
     path = folder / run / "config.yaml"
@@ -94,7 +114,7 @@ def _config_of(run: str, results_dir: str) -> str:
     runs = [found.parent.name for found in folder.glob("*/config.yaml")] if folder.is_dir() else []
     hint = did_you_mean(run, runs, otherwise=f"There are {joined(sorted(runs))}." if runs else "There is none.")
     why = f"there is no such run in {shown(results_dir)}.{hint}"
-    raise ConfigError(complaint(f"resume={shown(run)}", command_line.WHERE, why))
+    raise ConfigError(complaint(what, command_line.WHERE, why))
 
 
 def _merge(entries: Sequence[_Entry], complaints: Sequence[str]) -> LoadedConfig:

@@ -1,12 +1,15 @@
 """The settings as text: ``help``, ``config``, the file in a run's folder, and README's table."""
 
+from collections.abc import Sequence
 from textwrap import wrap
 
-from seedpod.config.command_line import COMMANDS
+from seedpod.config.command_line import COMMANDS, WHERE
 from seedpod.config.kinds import Choice
 from seedpod.config.layers import LoadedConfig
 from seedpod.config.setting import Setting
-from seedpod.config.settings import OptimizationConfig, settings
+from seedpod.config.settings import ALIASES, OptimizationConfig, settings
+from seedpod.config.wording import complaint, did_you_mean, shown
+from seedpod.errors import ConfigError
 
 EXIT_CODES = {
     0: "done",
@@ -14,7 +17,8 @@ EXIT_CODES = {
     2: "a mistake in the settings; nothing has run",
     3: "the endpoint cannot be used",
     4: "the search is done and saved, but its final model could not be made",
-    130: "interrupted",
+    130: "interrupted by Ctrl-C; results are saved",
+    143: "interrupted by SIGTERM; results are saved",
 }
 EXAMPLES = {
     "python optimizer.py": "20 trials on the digits that come with scikit-learn",
@@ -29,6 +33,11 @@ Usage: python optimizer.py [COMMAND] [config=FILE.yaml | resume=RUN] [key=value 
 A key=value wins over the environment (SEEDPOD_TRIALS for trials), which wins over the file.
 resume=RUN goes on with a run under the settings that it had."""
 _NARROWEST = 60
+_FILE_KEYS = {
+    "config=FILE.yaml": "settings from a file, one `key: value` a line",
+    "resume=RUN": "go on with a run, a folder of results/, under the settings that it had",
+    "run=RUN": "the run that report, final, evaluate or predict works on",
+}
 
 
 def help_text(width: int) -> str:
@@ -42,6 +51,32 @@ def help_text(width: int) -> str:
     parts.append(_section("Exit codes", {str(code): text for code, text in EXIT_CODES.items()}, width))
     parts.append("Examples\n" + "\n".join(f"  {line}" for line in EXAMPLES))
     return "\n\n".join(parts) + "\n"
+
+
+def help_on(words: Sequence[str], width: int) -> str:
+    """What ``python optimizer.py help WORD...`` prints: of each word its setting, or its command.
+
+    Raises:
+        ConfigError: A word is neither.
+    """
+    width = max(width, _NARROWEST)
+    known, others = {setting.name: setting for setting in settings()}, {**COMMANDS, **_FILE_KEYS}
+    sections = []
+    for word in words:
+        key = word.partition("=")[0].strip()
+        found = known.get(ALIASES.get(key, key))
+        if found is not None:
+            sections.append(
+                _section(found.group, {f"{found.name}={found.kind.show(found.default)}": _sentence(found)}, width)
+            )
+        elif key in {name.partition("=")[0] for name in others}:
+            rows = {name: text for name, text in others.items() if name.partition("=")[0] == key}
+            sections.append(_section("Usage", rows, width))
+        else:
+            hint = did_you_mean(key, [*known, *COMMANDS, "resume"])
+            why = f"is neither a setting nor a command.{hint} `python optimizer.py help` lists all."
+            raise ConfigError(complaint(f"help {shown(word)}", WHERE, why))
+    return "\n\n".join(sections) + "\n"
 
 
 def origins_text(loaded: LoadedConfig) -> str:

@@ -11,10 +11,14 @@ from seedpod.config.wording import Refused, did_you_mean, joined, shown
 
 _STORAGE = re.compile(r"sqlite:///.+|postgres(ql)?://[^/]*/.+|grpc://[^:/]+:\d{1,5}")
 _TRACKING = re.compile(r"https?://[^/\s]+(/\S*)?")
-_STORE = re.compile(r"s3://[a-zA-Z0-9][a-zA-Z0-9._-]{1,62}(/[A-Za-z0-9._/-]*)?")
+_BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{2,62}")
+_PREFIX = re.compile(r"[A-Za-z0-9._/-]*")
 _SECURE = re.compile(r"https://[^/\s]+/?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?/?")
 _PASSWORD = re.compile(r"\w+://[^/@]*:[^/@]*@")
 _ADDRESS = re.compile(r"https://[^/\s]+/\S+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?/\S+")
+_OTHER_FILE = re.compile(  # what is surely neither a zip nor an .npz; of others only the content tells
+    r"\.(7z|avif|bmp|bz2|csv|gif|gz|html?|jpe?g|json|parquet|pdf|png|rar|tar|tgz|tiff?|txt|webp|xlsx?|xz)$"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIXES = (".npz", ".zip", ".csv", ".parquet")
 _FILES = ", ".join(_SUFFIXES)
@@ -44,7 +48,7 @@ class Text(_Line):
 
     @property
     def wanted(self) -> str:
-        return f"one line of up to {_LONGEST:_} printable characters"
+        return f"one line of up to {_LONGEST:,} printable characters"
 
     def check(self, value: object) -> None:
         if not _is_line(value):
@@ -124,8 +128,18 @@ class StoreUrl(_Line):
         return "empty, or s3://BUCKET/PREFIX"
 
     def check(self, value: object) -> None:
-        if value != "" and not (isinstance(value, str) and _is_line(value) and _STORE.fullmatch(value)):
+        if value == "":
+            return
+        if not isinstance(value, str) or not _is_line(value) or not value.startswith("s3://"):
             raise self._refuse()
+        bucket, _, prefix = value.removeprefix("s3://").partition("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise Refused(
+                f"{shown(bucket)!r} is no bucket's name: that has 3 to 63 letters, digits, dots, dashes and "
+                f"underscores, and begins with a letter or digit."
+            )
+        if not _PREFIX.fullmatch(prefix):
+            raise Refused("its PREFIX must be letters, digits, dots, dashes, underscores and slashes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +214,14 @@ def is_folder(path: str) -> bool:
 
 
 def _check_address(address: str) -> None:
+    scheme, _, rest = address.partition("://")
+    if scheme.casefold() == "http" and not _ADDRESS.fullmatch(address) and _ADDRESS.fullmatch(f"https://{rest}"):
+        raise Refused("must be https: anybody between could change what http brings.")
     if not _ADDRESS.fullmatch(address):
         raise Refused("is no address of a file; it must be https://HOST/FILE.zip.")
+    found = _OTHER_FILE.search(address.partition("?")[0].partition("#")[0].casefold())
+    if found:
+        raise Refused(f"is the address of a {found[0]}; it must be that of a .zip, or of an .npz.")
     if _PASSWORD.match(address):
         raise Refused("holds a password, and settings are saved. Download the file, and give its path.")
 

@@ -39,19 +39,20 @@ def read_yaml(path: str) -> tuple[list[Line], list[str]]:
     return lines, complaints
 
 
-def compose(path: str, setting: str) -> "yaml.Node | None":
+def compose(path: str, setting: str, otherwise: str = "Check the path.") -> "yaml.Node | None":
     """The file's content, every scalar as text with its line; None where it is empty.
 
     Args:
         path: Of the file.
         setting: That names it on the command line.
+        otherwise: What to do where there is no such file.
 
     Raises:
         Refused: It cannot be read, or is no YAML; the message is the whole complaint.
     """
     import yaml
 
-    text = _read(path, setting)
+    text = _read(path, setting, otherwise)
     try:
         node: yaml.Node | None = yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.reader.ReaderError as error:
@@ -70,12 +71,12 @@ def compose(path: str, setting: str) -> "yaml.Node | None":
     return node
 
 
-def _read(path: str, setting: str) -> str:
+def _read(path: str, setting: str, otherwise: str) -> str:
     where = f"{setting}={shown(path)}" + (" (command line)" if setting == "config" else "")
     try:
         return Path(path).expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise Refused(f"{where}: there is no such file. Check the path.") from None
+        raise Refused(f"{where}: there is no such file. {otherwise}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise Refused(f"{shown(path)}:{line}: the file is not UTF-8 text.") from None

@@ -14,11 +14,13 @@ from seedpod.progress import AggregatedProgress
 from seedpod.progress.aggregated import Costs
 from seedpod.remote.view import EndpointView
 from seedpod.training.balance import Imbalance
+from seedpod.training.datasets import validation_images
 from seedpod.trial import ParamValue, Status
 
 MOST_IMPORTANCES = 5
 MOST_OF_FRONT = 12
 MOST_ADVICE = 3
+_FEW_JUDGES = 100  # below them, one image is more than a point of accuracy
 _EVERY_CLASS = {"balanced_accuracy", "macro_f1"}  # objectives in which small classes count as much as large ones
 _NORMALIZATIONS = {"batch": "bn", "layer": "ln"}
 _OUTCOMES = {
@@ -46,6 +48,7 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
     lines += _before_lines(plan)
     lines += _objective_lines(plan)
     lines += _imbalance_lines(plan)
+    lines += _few_lines(plan)
     if plan.cost:
         lines.append(f"Cost: {plan.cost}")
     if config.local_workers == 1 and cores > 1 and not config.use_runpod_service:
@@ -103,6 +106,17 @@ def _objective_lines(plan: Plan) -> Iterator[str]:
     measured = [each.label for each in objectives if each.measured]
     if measured and plan.config.reproducible:
         yield f"No seed repeats what is measured by the clock: {', '.join(measured)}"
+
+
+def _few_lines(plan: Plan) -> Iterator[str]:
+    """A warning where so few images judge the trials that chance decides between good ones, and what to do about it."""
+    judges = validation_images(plan.data.train_counts, plan.config.validation_split)
+    if plan.config.cv_folds > 1 or not 0 < judges < _FEW_JUDGES:
+        return
+    yield (
+        f"Only {judges} {_plural('image', judges)} judge the trials, so one is {100 / judges:.1f} points of accuracy; "
+        f"cv_folds=5 judges by all {sum(plan.data.train_counts):,}"
+    )
 
 
 def _imbalance_lines(plan: Plan) -> Iterator[str]:

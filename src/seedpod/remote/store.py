@@ -5,10 +5,8 @@ the parts that have arrived. Keys come from boto3's own chain (environment, ~/.a
 log or request: what workers get is an address that is signed for one object and some hours.
 """
 
-import importlib.util
 import math
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from seedpod.errors import BackendError, ConfigError, EndpointRefused, EndpointUnreachable, TrialCancelled
+from seedpod.extras import require
 from seedpod.trial import LONGEST_URL, object_of
 
 LONGEST_LIFE = 7 * 24 * 3600
@@ -63,7 +62,7 @@ class DataStore:
     """
 
     def __init__(self, address: str, endpoint: str = "", *, part: int = _PART) -> None:
-        require()
+        require("data_store", ("boto3",), ("s3",))
         found = _ADDRESS.fullmatch(address)
         if found is None:
             raise ConfigError(f"data_store={address}: it must be s3://BUCKET/PREFIX.")
@@ -238,15 +237,6 @@ def _lost() -> tuple[type[Exception], ...]:
     from urllib3.exceptions import HTTPError
 
     return BotoCoreError, HTTPClientError, HTTPError
-
-
-def require() -> None:
-    """Raise ConfigError with the command to install it, where boto3 is missing."""
-    if importlib.util.find_spec("boto3") is None:
-        raise ConfigError(
-            f"data_store needs boto3, not installed in {sys.prefix}. Install with: {sys.executable} -m pip install "
-            "'seedpod[s3]'"
-        )
 
 
 def _client(endpoint: str) -> Any:

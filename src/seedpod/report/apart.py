@@ -26,7 +26,8 @@ def write_report_apart(folder: RunFolder, config: OptimizationConfig, say: Calla
     """
     done = run_module("seedpod.report", str(folder.path), question=to_yaml(config))
     if done.returncode:
-        raise SeedpodError(f"the process that writes it ended with {how_it_ended(done)}: {last_lines(done)}")
+        why = f": {last_lines(done)}" if done.returncode > 0 else ""  # what a signal ended had nothing to say of it
+        raise SeedpodError(f"the process that writes it ended with {how_it_ended(done)}{why}")
     answer: dict[str, Any] = json.loads(done.stdout)
     for line in answer["said"]:
         say(line)

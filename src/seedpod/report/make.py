@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from seedpod.config import OptimizationConfig, settings
+from seedpod.config.needed import require_for_report
 from seedpod.errors import SeedpodError
+from seedpod.extras import how_to_have
 from seedpod.report.charts import best_curve, history, learning_curves, timeline
 from seedpod.report.facts import Facts, gather
 from seedpod.report.files import draw_files
@@ -20,8 +22,6 @@ Say = Callable[[str], None]
 
 _NOT_REPEATED = {"run_name", "results_dir", "cache_dir", "dashboard"}
 """Settings that are of the place and not of the search."""
-
-_HOW = "pip install 'seedpod[report]'"
 
 
 def write_report(folder: RunFolder, config: OptimizationConfig, say: Say) -> Path:
@@ -36,15 +36,17 @@ def write_report(folder: RunFolder, config: OptimizationConfig, say: Say) -> Pat
         The page.
 
     Raises:
+        ConfigError: ``report=png``, and Matplotlib is not installed.
         SeedpodError: It is no run's folder, or cannot be written.
     """
+    require_for_report(config)  # before anything is written
     facts = gather(folder)
     with _study(folder, config, say) as study:
         charts = _charts(facts, study, say)
         repeat = Repeat(_command(config), _dashboard(folder, config), _predict(folder, config))
         page = folder.write_report(render(facts, charts, repeat))
         if config.report == "png":
-            _write_pngs(folder, facts, study, say)
+            _write_pngs(folder, facts, study)
     return page
 
 
@@ -68,7 +70,7 @@ def _charts(facts: Facts, study: Any, say: Say) -> Charts:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        say("the report has no charts without Plotly: pip install plotly")
+        say(f"the report has no charts without Plotly. {how_to_have(packages=('plotly',))}")
         return Charts({}, "")
     drawn = {
         "history": history(facts),
@@ -84,15 +86,13 @@ def _charts(facts: Facts, study: Any, say: Say) -> Charts:
     return Charts(figures, get_plotlyjs())
 
 
-def _write_pngs(folder: RunFolder, facts: Facts, study: Any, say: Say) -> None:
+def _write_pngs(folder: RunFolder, facts: Facts, study: Any) -> None:
     place = folder.path / "charts"
     try:
         place.mkdir(exist_ok=True)
         draw_files(facts, place)
         if study is not None:
             png_files(study, facts.objective_label, place)
-    except ImportError:
-        say(f"report=png needs Matplotlib: {_HOW}")
     except OSError as error:
         raise SeedpodError(f"cannot write into {place} ({error.strerror}).") from error
 

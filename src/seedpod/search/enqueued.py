@@ -27,7 +27,8 @@ def read_enqueued(config: OptimizationConfig) -> list[Params]:
         return []
     path = _path_of(config)
     try:
-        sets = list(_sets(compose(str(path), "enqueue"), str(path)))
+        hint = f"Check the path; a run's name is looked for in {shown(config.results_dir)}."
+        sets = list(_sets(compose(str(path), "enqueue", hint), str(path)))
     except Refused as refused:
         raise ConfigError(str(refused)) from None
     complaints: list[str] = []

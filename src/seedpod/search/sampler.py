@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from threading import local as threading_local
 from typing import Any, ClassVar
 
@@ -21,7 +20,9 @@ from optuna.search_space.group_decomposed import _GroupDecomposedSearchSpace, _S
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from seedpod.errors import ConfigError, TrialCancelled
+from seedpod.config.needed import SAMPLERS
+from seedpod.errors import TrialCancelled
+from seedpod.extras import require
 from seedpod.guarded import Guarded
 from seedpod.search.asking import LowerWaits
 from seedpod.search.attempts import as_it_counts
@@ -53,24 +54,14 @@ def make_sampler(name: str, seed: int, startup_trials: int, lag: int | None, loo
     Raises:
         ConfigError: The sampler needs a package that is not installed.
     """
-    package = _NEEDS.get(name)
-    if package is not None and not _is_installed(package):
-        raise ConfigError(
-            f"sampler={name} needs the package {package}: `pip install {package}`, or choose another sampler."
-        )
+    if name in SAMPLERS:
+        require(f"sampler={name}", *SAMPLERS[name])
     # Once and for all threads: `warnings.catch_warnings` is not thread-safe. `group` splits a conditional space into
     # the parts that occur together, so that TPE stays multivariate where a trial has two blocks and another three; it
     # is experimental since Optuna 2.8, unchanged since.
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
     make = partial(MAKERS[name], seed, startup_trials)
     return make(seed) if lag is None else LaggedSampler(make, seed, lag, look)
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ValueError:  # it is known to be missing
-        return False
 
 
 class _Chance(LazyRandomState):
@@ -180,7 +171,6 @@ MAKERS: dict[str, Callable[[int, int, int], BaseSampler]] = {
     "grid": _random,  # see Proposals, which chooses the points of a grid
 }
 """Of each sampler, from the search's seed, the startup trials and the trial's seed."""
-_NEEDS = {"gp": "torch", "cmaes": "cmaes"}
 
 
 @dataclass(slots=True)

@@ -113,17 +113,21 @@ def _from_file(path: Path, label: str) -> tuple[dict[str, Parameter], list[str]]
 
     name = label if label in SHIPPED else str(path)
     try:
-        node = compose(str(path), "search_space")
+        hint = did_you_mean(label, SHIPPED)
+        node = compose(str(path), "search_space", f"Check the path, or use one of {joined(SHIPPED)}.{hint}")
     except Refused as refused:
         return {}, [str(refused)]
-    if node is not None and not isinstance(node, yaml.MappingNode):
+    if node is None or (isinstance(node, yaml.MappingNode) and not node.value):
+        how = f"write a line for each hyperparameter, such as `kernel_size: [3, 5]`, or use one of {joined(SHIPPED)}."
+        return {}, [f"{shown(name)}: is empty, so that there is nothing to search; {how}"]
+    if not isinstance(node, yaml.MappingNode):
         return {}, [
             f"{shown(name)}:{node.start_mark.line + 1}: a search space is lines of the form `kernel_size: [3, 5]`."
         ]
     found: dict[str, Parameter] = {}
     written: dict[str, int] = {}
     complaints: list[str] = []
-    for key, value in [] if node is None else node.value:
+    for key, value in node.value:
         where = f"{shown(name)}:{key.start_mark.line + 1}"
         word = str(getattr(key, "value", ""))
         if word in written:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 import warnings
 from pathlib import Path
@@ -11,12 +12,15 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 
 from seedpod.errors import ConfigError, SeedpodError
+from seedpod.extras import how_to_have
 from seedpod.search.journal import RunJournal
 
 log = logging.getLogger(__name__)
 
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _CREATE_STUDY = 0  # what JournalOperation.CREATE_STUDY is on disk
+_RAISED_BY = re.compile(r"^\(\w+\.[\w.]+\)\s*")  # "(psycopg.OperationalError) connection failed"
+_ADVICE = {"sqlite": "See that its folder is there, and may be written to."}
 _RACES = (0.1, 0.3, 1.0)  # seconds between tries to open a database that another optimizer is laying out
 _SQLITE_PATIENCE = 60.0  # seconds that one optimizer waits for another one's transaction
 
@@ -38,9 +42,17 @@ def open_storage(setting: str, journal: Path) -> BaseStorage:
     try:
         return _proxy(rest) if scheme == "grpc" else _database(scheme, rest)
     except ImportError as error:
-        raise ConfigError(f"storage={scheme}://...: {error}. Install with: pip install 'seedpod[postgres]'") from error
+        raise ConfigError(f"storage={scheme}://...: {error}. {_how(scheme)}") from error
     except Exception as error:  # noqa: BLE001 - SQLAlchemy's, its drivers' and gRPC's own, which may quote the address
-        raise ConfigError(f"storage={_without_user(setting)}: it cannot be used ({_first_line(error)}).") from None
+        raise ConfigError(
+            f"storage={_without_user(setting)}: it cannot be used ({_first_line(error)}). "
+            f"{_ADVICE.get(scheme, 'See that it runs, and that this machine and user may use it.')}"
+        ) from None
+
+
+def _how(scheme: str) -> str:
+    """How to have what a kind of storage needs."""
+    return how_to_have(packages=("grpcio",)) if scheme == "grpc" else how_to_have(("postgres",))
 
 
 def _proxy(address: str) -> BaseStorage:
@@ -129,9 +141,11 @@ def _is_fact(line: bytes, *, first: bool) -> bool:
 
 def _first_line(error: BaseException) -> str:
     """What a foreign error says first, in brief."""
-    return f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.300}"
+    text = _RAISED_BY.sub("", f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.300}")
+    return text.rstrip(". ") or type(error).__name__
 
 
 def _without_user(url: str) -> str:
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    # Only where there is one: putting the parts together again takes slashes from sqlite:////FILE.
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from seedpod.config import OptimizationConfig
-from seedpod.errors import ConfigError
 from seedpod.events import RunLog
+from seedpod.extras import require
 
 
 def trackers(config: OptimizationConfig, folder: Path) -> list[RunLog]:
@@ -19,12 +19,9 @@ def trackers(config: OptimizationConfig, folder: Path) -> list[RunLog]:
     """
     found: list[RunLog] = []
     if config.tensorboard:
-        try:
-            from seedpod.tracking.tensorboard import TensorBoardLog
-        except ImportError as error:
-            raise ConfigError(
-                f"tensorboard=true needs TensorBoard ({error}): pip install 'seedpod[tensorboard]'"
-            ) from error
+        require("tensorboard=true", ("tensorboard",), ("tensorboard",))
+        from seedpod.tracking.tensorboard import TensorBoardLog
+
         found.append(TensorBoardLog(folder / "tensorboard"))
     if config.mlflow_tracking_uri:
         from seedpod.tracking.mlflow import MlflowLog

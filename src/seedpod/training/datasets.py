@@ -28,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -290,6 +290,12 @@ def split(labels: Array, validation_split: float, seed: int) -> tuple[npt.NDArra
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen = rank < take[inverse[order]]
     return np.sort(order[~chosen]).astype(np.int64), np.sort(order[chosen]).astype(np.int64)
+
+
+def validation_images(counts: Sequence[int], validation_split: float) -> int:
+    """How many images ``split`` holds out of so many of each class."""
+    there = np.array([count for count in counts if count])
+    return int(_validation_counts(there, validation_split).sum()) if len(there) else 0
 
 
 def folds(labels: Array, count: int, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seedpod.errors import Cause, TrainingError
+from seedpod.extras import EXPORTS, how_to_have
 from seedpod.training.datasets import attach_test
 from seedpod.training.measuring import measure
 from seedpod.training.pictures import Form, PictureError, read_picture
@@ -184,8 +185,11 @@ def _naming_the_tool(name: str) -> Any:
     try:
         yield
     except ImportError as error:
-        how = "pip install 'seedpod[onnx]'" if name == "onnx" else "TensorFlow, which seedpod installs by default"
-        raise TrainingError(f"export={name} needs {how} ({error}).", cause=Cause.EXCEPTION) from error
+        packages, extras = EXPORTS[name]
+        how = how_to_have(extras) if extras else how_to_have(packages=packages)
+        raise TrainingError(
+            f"export={name} needs {' and '.join(packages)} ({error}). {how}", cause=Cause.EXCEPTION
+        ) from error
     except Exception as error:  # what a converter raises
         raise TrainingError(
             f"export={name} failed ({type(error).__name__}: {' '.join(str(error).split())[:300]}).",

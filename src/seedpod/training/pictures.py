@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 """Of Pillow's formats those that are read. Others start programs (EPS), or are no pictures that a camera makes."""
 
+KINDS = "JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000 or AVIF"
+"""The same, as people name them."""
+
 Image.init()  # loads the plugins of these, which else come one by one, in whatever thread asks first
 _READ = [name for name in FORMATS if name in Image.OPEN]
 _MOST_BYTES = 500_000_000  # of one file
@@ -116,6 +119,8 @@ def read_bytes(path: Path) -> bytes:
     """A picture's file; raises PictureError where it is none that can be read, or no file at all."""
     try:
         found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise PictureError(f"it is a folder; name its files: {path}/*.png")
         if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
             raise PictureError("it is no regular file")
         if found.st_size > _MOST_BYTES:

@@ -17,7 +17,7 @@ from seedpod.training.own.choosing import choose
 from seedpod.training.own.found import Found, LeftOut
 from seedpod.training.own.listing import TEST, Item, Listing, classes_of, counted, refuse, some_of
 from seedpod.training.own.rows import Rows
-from seedpod.training.pictures import Form, Header, PictureError, careful, decode, read_bytes, read_header
+from seedpod.training.pictures import KINDS, Form, Header, PictureError, careful, decode, read_bytes, read_header
 
 LARGEST_SIDE = 64
 """Pixels of the longer side where nobody says: what a CPU trains in minutes, and most classes can be told at."""
@@ -80,7 +80,7 @@ def decode_all(label: str, listing: Listing, reading: Reading, work: Path, advan
         files = len(wanted) + len(listing.bad)
         Found(files, tuple(bad)).check(label, reading.max_bad_files)
         if not good:
-            refuse(label, f"holds no picture that can be read{_first(bad)}")
+            refuse(label, f"holds no picture that can be read{_first(bad)}; it must be {KINDS}")
         form, told = _form([headers[item] for item in good], reading)
         pixels, hashes = reader.pixels(good, form, work)
     bad = [*listing.bad, *reader.bad]

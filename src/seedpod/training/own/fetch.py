@@ -85,8 +85,17 @@ def fetch(address: str, cache_dir: Path, reading: Reading, advance: Advance) -> 
             refuse(address, f"the server answers {error.code} {error.reason}; check the address")
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             why = getattr(error, "reason", None) or error
-            refuse(address, f"the download broke off ({why}); start again, it goes on where it ended")
+            if _has_begun(folder):
+                refuse(address, f"the download broke off ({why}); start again, it goes on where it ended")
+            host = urllib.parse.urlsplit(address).hostname
+            refuse(address, f"{host} cannot be reached ({why}); see to the network and the address, or give a file")
         return _kept(address, folder, name, reading)
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether anything has arrived."""
+    part = folder / "part"
+    return part.exists() and part.stat().st_size > 0
 
 
 def _check(address: str) -> None:

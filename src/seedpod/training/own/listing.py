@@ -114,6 +114,8 @@ def look_at(path: Path, root: Path, *, is_inside: bool = False) -> str:
         found = path.stat()
     except (OSError, RuntimeError) as error:
         raise ValueError(getattr(error, "strerror", None) or "it cannot be reached") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise ValueError("it is a folder")
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("it is no regular file")
     if not found.st_size:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seedpod.extras import how_to_have, is_installed
 from seedpod.training.own.found import LeftOut
 from seedpod.training.own.listing import TEST, TRAIN, Item, Listing, counted, look_at, refuse, shown, some_of
 
@@ -162,10 +163,10 @@ def _csv(label: str, path: Path) -> dict[str, Column]:
 
 
 def _parquet(label: str, path: Path) -> dict[str, Column]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        refuse(label, "needs pyarrow to be read; install it with: pip install 'seedpod[parquet]', or give a .csv")
+    if not is_installed("pyarrow"):
+        refuse(label, f"needs pyarrow to be read. {how_to_have(('parquet',))}; or give a .csv")
+    import pyarrow.parquet
+
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = [n for n in file.schema_arrow.names if n.strip().casefold() in {*_PATHS, *_LABELS, *_SPLITS}]
