@@ -73,8 +73,8 @@ def test_search_ends_with_a_model(kept: tuple[Path, Any]) -> None:
     assert sum(map(sum, test["confusion"])) == 359
     assert len(test["worst"]) == 359 - test["right"]
     card = (folder / "model_card.md").read_text("utf-8")
-    assert f"{100 * test['accuracy']:.2f} %" in card
-    assert f"Test accuracy {100 * test['accuracy']:.2f} %" in done.stdout
+    assert f"{test['accuracy']:.4f} (" in card
+    assert f"Test accuracy {test['accuracy']:.4f} (" in done.stdout
     assert not list(folder.glob(".unfinished*"))
 
 

@@ -101,7 +101,12 @@ def _about(words: list[str]) -> str:
     if not words or words[0] not in _HELP_WORDS:
         return ""
     width = shutil.get_terminal_size((100, 24)).columns
-    return help_on(words[1:], width) if words[1:] else help_text(width)
+    if not words[1:]:
+        return help_text(width)
+    from seedpod.keys import take_key
+
+    asked, _ = take_key(words[1:], {}, _warn)  # what is refused is quoted, and must not be a key
+    return help_on(asked, width)
 
 
 def _warn(line: str) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from seedpod.board import FinishedTrial, Snapshot
-from seedpod.events import Advice, FailureGroup, Plan, Summary
+from seedpod.events import SURE, Advice, FailureGroup, Plan, Summary
 from seedpod.health import HEALTHY
 from seedpod.objectives import DEFAULT, OBJECTIVES
 from seedpod.progress import AggregatedProgress
 from seedpod.progress.aggregated import Costs
+from seedpod.reading import called
 from seedpod.remote.view import EndpointView
 from seedpod.training.balance import Imbalance
 from seedpod.training.datasets import validation_images
@@ -42,7 +43,7 @@ def plan_lines(plan: Plan, cores: int) -> list[str]:
     trials = f"{config.trials} {_plural('trial', config.trials)}"
     lines = [
         *plan.found.notes,
-        f"{data.id}: {images}; {_judged_by(plan)}",
+        f"{called(data.id)}: {images}; {_judged_by(plan)}",
         f"{trials}, {plan.workers} at a time, seed {config.random_seed}, results in {plan.folder}",
     ]
     lines += _before_lines(plan)
@@ -187,10 +188,10 @@ def final_plan_line(trial: FinishedTrial, mode: str) -> str:
 def final_lines(folder: Path, record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the final model has come to be, each line with a style: ``good``, ``bad`` or none."""
     test = record["test"]
-    low, high = (100 * test[name] for name in ("accuracy_low", "accuracy_high"))
-    measured = f"Test accuracy {100 * test['accuracy']:.2f} % ({low:.2f} to {high:.2f} % with 95 % confidence"
+    interval = f"{test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}"
+    measured = f"Test accuracy {test['accuracy']:.4f} ({interval} with 95 % confidence"
     lines = [("good", f"{measured}, {test['images']:,} images never seen)")]
-    every_class = f"balanced accuracy {100 * test['balanced_accuracy']:.2f} %, macro F1 {test['macro_f1']:.4f}"
+    every_class = f"balanced accuracy {test['balanced_accuracy']:.4f}, macro F1 {test['macro_f1']:.4f}"
     lines.append(("", f"  every class alike: {every_class}"))
     if record["reproduced"] is False:
         lines.append(("bad", "Its losses are not what the trial had: another kind of machine trained that one."))
@@ -316,7 +317,10 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     if summary.importances:
         most = list(summary.importances.items())[:MOST_IMPORTANCES]
         for_what = f" for {best.spec.goals[0].label}" if best is not None and summary.front else ""
-        lines.append(("", f"What mattered{for_what}: " + ", ".join(f"{name} {share:.0%}" for name, share in most)))
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in most)
+        complete = summary.trials.get(Status.COMPLETE, 0)
+        hint = f" (from {complete} complete trials: a hint)" if complete < SURE else ""
+        lines.append(("", f"What mattered{for_what}: {shares}{hint}"))
     by_health = plan.config.weight_of_health > 0
     lines += [("", line) for each in summary.advice for line in advice_lines(each, by_health=by_health)]
     lines += [("bad", _failures_line(group)) for group in summary.failures]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seedpod.board import FinishedTrial
+from seedpod.events import SURE
 from seedpod.health import COMPONENTS, HEALTHY, advice
 from seedpod.reading import called
 from seedpod.report.charts import BRIGHT, busy_share, pauses
@@ -18,7 +19,6 @@ _HERE = Path(__file__).parent
 _MOST_ROWS = 100  # trials in the table
 _MOST_FILES = 200  # in the table of those that were left out
 _MOST_CLASSES = 25  # in a matrix that can be read
-_SURE = 30  # complete trials below which shares are but a hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ def _weight_of_shares(facts: Facts) -> str:
     """What the shares are, and that they are but a hint where few trials tell them."""
     what = "Each hyperparameter's share in the differences of the value"
     count = facts.count(Status.COMPLETE)
-    return f"{what}, from {count} complete trials{': a hint' if count < _SURE else ''}."
+    return f"{what}, from {count} complete trials{': a hint' if count < SURE else ''}."
 
 
 def _told(facts: Facts) -> str:

@@ -18,9 +18,8 @@ def model_card(final: Mapping[str, Any]) -> str:
 
 
 def interval(test: Mapping[str, Any]) -> str:
-    """``98.89 % (97.17 to 99.57 %)``."""
-    low, high = (100 * test[name] for name in ("accuracy_low", "accuracy_high"))
-    return f"{100 * test['accuracy']:.2f} % ({low:.2f} to {high:.2f} %)"
+    """``0.9889 (0.9717 to 0.9957)``."""
+    return f"{test['accuracy']:.4f} ({test['accuracy_low']:.4f} to {test['accuracy_high']:.4f})"
 
 
 def trained_on(final: Mapping[str, Any]) -> str:
