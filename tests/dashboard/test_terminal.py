@@ -159,10 +159,7 @@ def test_closing_summary_says_all() -> None:
     text = "\n".join(lines)
     assert "Best: trial 2, validation accuracy 0.9500 after 2 epochs, 1,234 parameters" in lines
     assert all(f"  {name:<16} " in text for name in PARAMS)
-    assert (
-        "What mattered: learning_rate 61%, conv_blocks 30%, dropout 5%, a 2%, b 1% (from 3 complete trials: a hint)"
-        in lines
-    )
+    assert "What mattered: learning_rate 61%, conv_blocks 30%, dropout 5%, a 2%, b 1% (3 trials: a hint)" in lines
     assert "Failed, diverged: 2 trials (such as #1: the loss became nan in epoch 2)" in lines
     assert "Failed, endpoint: 1 trial (#4: [2Jgone second line end)" in lines
     assert "Done after 2 min 05 s: of 9 trials 3 complete, 1 pruned, 3 failed, 1 cancelled" in lines

@@ -319,7 +319,7 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
         for_what = f" for {best.spec.goals[0].label}" if best is not None and summary.front else ""
         shares = ", ".join(f"{name} {share:.0%}" for name, share in most)
         complete = summary.trials.get(Status.COMPLETE, 0)
-        hint = f" (from {complete} complete trials: a hint)" if complete < SURE else ""
+        hint = f" ({complete} trials: a hint)" if complete < SURE else ""
         lines.append(("", f"What mattered{for_what}: {shares}{hint}"))
     by_health = plan.config.weight_of_health > 0
     lines += [("", line) for each in summary.advice for line in advice_lines(each, by_health=by_health)]
