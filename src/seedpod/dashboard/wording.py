@@ -153,18 +153,25 @@ def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
         value = "" if last is None else f"{trial.spec.goals[0].show(last)}  "
         # Below the standing of complete trials, whose health stands before it where there is one.
         blank = "" if snapshot.best is None else " " * len(_health_text(snapshot.best))
-        return f"{number:>5}  {value}{blank}pruned{'':>8}  {_how_long(trial)}"
+        return f"{number:>5}  {value}{blank}{'pruned':<{len(_standing(snapshot.best))}}  {_how_long(trial)}"
     if result.status is not Status.COMPLETE or result.value is None:
         after = f" after {duration(result.seconds)}" if result.seconds else ""
         why = f"{result.error.cause}: {one_line(result.error.message)}" if result.error else ""
         return f"{number:>5}  {result.status}{after}  {why or params_line(trial.spec.params)}".rstrip()
     best = snapshot.best
     is_best = best is not None and best.spec.number == trial.spec.number
-    standing = "best so far   " if is_best or best is None else f"best {values_text(best)} #{best.spec.number:<3}"
+    standing = _standing(best)
+    if is_best or best is None:
+        standing = f"{'best so far':<{len(standing)}}"
     if len(trial.spec.objectives) > 1:
         on_front = any(other.spec.number == trial.spec.number for other in snapshot.front)
         standing = f"{'on the front' if on_front else '':<12}"
     return f"{number:>5}  {values_text(trial)}  {_health_text(trial)}{standing}  {_how_long(trial)}"
+
+
+def _standing(best: FinishedTrial | None) -> str:
+    """Which trial is the best one by now; as wide whichever it is."""
+    return " " * 14 if best is None else f"best {values_text(best)} #{best.spec.number:<3}"
 
 
 def _how_long(trial: FinishedTrial) -> str:
