@@ -66,26 +66,21 @@ def test_all_that_is_missing_comes_by_one_command() -> None:
     assert how.startswith("Run with: uv run --extra onnx --with no_b optimizer.py ...")
 
 
-def test_no_report_is_begun_without_what_draws_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "missing"), [(["report", "report=png"], "matplotlib"), (["final", "export=onnx"], "onnx")]
+)
+def test_nothing_is_begun_on_a_run_without_what_it_needs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    missing: str,
 ) -> None:
-    """``report=png`` without Matplotlib writes nothing, no empty folder either, and the exit code is 2."""
+    """Without a package that it needs, no report is drawn and no model trained: exit code 2, and no empty folder."""
     run = tmp_path / "mine"
     run.mkdir()
     (run / "config.yaml").write_text("trials: 5\n")
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main(["report", "run=mine", "report=png", f"results_dir={tmp_path}"]) == BAD_CONFIG
-    assert "report=png needs matplotlib" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main([*words, "run=mine", f"results_dir={tmp_path}"]) == BAD_CONFIG
+    assert f"{words[1]} needs {missing}, not installed" in capsys.readouterr().err
     assert [each.name for each in run.iterdir()] == ["config.yaml"]
-
-
-def test_a_final_model_lacks_no_converter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """``final export=onnx`` without its tools says so before it trains."""
-    run = tmp_path / "mine"
-    run.mkdir()
-    (run / "config.yaml").write_text("trials: 5\n")
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    assert main(["final", "run=mine", "export=onnx", f"results_dir={tmp_path}"]) == BAD_CONFIG
-    assert "export=onnx needs onnx, not installed" in capsys.readouterr().err
