@@ -73,17 +73,17 @@ class JobLedger:
         """Nothing is left of this attempt to take up."""
         self._append({**_fact(job), "dropped": why})
         with self._jobs.locked() as jobs:
-            jobs.pop((job.uid, job.attempt), None)
+            _drop(jobs, job)
 
     def left_of(self, uid: str) -> OpenJob | None:
         """What there is of this spec to take up: the last of its attempts."""
         with self._jobs.locked() as jobs:
-            return max((job for job in jobs.values() if job.uid == uid), key=lambda job: job.attempt, default=None)
+            return max(jobs.get(uid, ()), key=lambda job: job.attempt, default=None)
 
     def running(self) -> tuple[OpenJob, ...]:
         """Every attempt whose end is not known."""
         with self._jobs.locked() as jobs:
-            return tuple(job for job in jobs.values() if not job.ended)
+            return tuple(job for attempts in jobs.values() for job in attempts if not job.ended)
 
     def overtaken(self, job: OpenJob) -> bool:
         """Whether its trial has gone on without this attempt, which could not be cancelled then."""
@@ -93,7 +93,7 @@ class JobLedger:
     def _note(self, job: OpenJob) -> None:
         self._append(_fact(job))
         with self._jobs.locked() as jobs:
-            jobs[job.uid, job.attempt] = job
+            _put(jobs, job)
 
     def _append(self, fact: dict[str, str | int]) -> None:
         line = json.dumps(fact, allow_nan=False).encode() + b"\n"
@@ -120,8 +120,23 @@ def _fact(job: OpenJob) -> dict[str, str | int]:
     return fact if job.ended else {name: value for name, value in fact.items() if name != "ended"}
 
 
-def _read(path: Path) -> dict[tuple[str, int], OpenJob]:
-    """What may be taken up, by uid and attempt; half a line at the end, which a kill has left, is cut off."""
+_Jobs = dict[str, tuple[OpenJob, ...]]
+"""By uid, what may be taken up of its attempts."""
+
+
+def _put(jobs: _Jobs, job: OpenJob) -> None:
+    others = tuple(other for other in jobs.get(job.uid, ()) if other.attempt != job.attempt)
+    jobs[job.uid] = *others, job
+
+
+def _drop(jobs: _Jobs, job: OpenJob) -> None:
+    others = tuple(other for other in jobs.pop(job.uid, ()) if other.attempt != job.attempt)
+    if others:
+        jobs[job.uid] = others
+
+
+def _read(path: Path) -> _Jobs:
+    """What may be taken up; half a line at the end, which a kill has left, is cut off."""
     try:
         with path.open("rb+") as file:
             content = file.read()
@@ -135,8 +150,8 @@ def _read(path: Path) -> dict[tuple[str, int], OpenJob]:
     return found
 
 
-def _jobs(path: Path, content: bytes) -> dict[tuple[str, int], OpenJob]:
-    found: dict[tuple[str, int], OpenJob] = {}
+def _jobs(path: Path, content: bytes) -> _Jobs:
+    found: _Jobs = {}
     for number, line in enumerate(content.splitlines(), 1):
         try:
             fact = json.loads(line)
@@ -148,7 +163,7 @@ def _jobs(path: Path, content: bytes) -> dict[tuple[str, int], OpenJob]:
                 f"look on RunPod for jobs that still run."
             ) from error
         if dropped is None:
-            found[job.uid, job.attempt] = job
+            _put(found, job)
         else:
-            found.pop((job.uid, job.attempt), None)
+            _drop(found, job)
     return found

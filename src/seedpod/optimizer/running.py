@@ -148,7 +148,10 @@ class TrialRunner:
         self._record(result)
         self.check_failures()
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback has this frame, and this frame would have it
         if result.status is Status.PRUNED:
             raise TrialPruned("" if result.error is None else result.error.message)
         return result.scores(self._config.weight_of_health)

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -190,7 +190,7 @@ class RunFolder:
 
     def write_final(self, record: Mapping[str, Any]) -> None:
         """Write ``final.json`` and ``model_card.md``."""
-        self._write("final.json", _json(dict(record)))
+        self._write("final.json", _json(record))
         self._write("model_card.md", model_card(record))
 
     def write_report(self, page: str) -> Path:
@@ -268,5 +268,26 @@ def _is_bare(path: Path) -> bool:
     )
 
 
-def _json(record: dict[str, Any]) -> str:
-    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+_plain = json.JSONEncoder(allow_nan=False).encode
+
+
+def _json(record: Mapping[str, Any]) -> str:
+    """A line for each field, and in it for each entry: an epoch of a history, a row of a matrix.
+
+    Not ``json.dumps(indent=2)``, which gives every number of an epoch a line, takes twice as long, and leaves a
+    cycle of 3.5 kB for the garbage collector.
+    """
+    return _block("{}", (f"  {_plain(name)}: {_field(value)}" for name, value in record.items())) + "\n"
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, Mapping) and value:
+        return _block("{}", (f"    {_plain(name)}: {_plain(each)}" for name, each in value.items()), "  ")
+    if isinstance(value, list) and value and isinstance(value[0], dict | list):
+        return _block("[]", (f"    {_plain(each)}" for each in value), "  ")
+    return _plain(value)
+
+
+def _block(brackets: str, lines: Iterable[str], indent: str = "") -> str:
+    inner = ",\n".join(lines)
+    return f"{brackets[0]}\n{inner}\n{indent}{brackets[1]}"
