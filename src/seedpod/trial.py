@@ -570,6 +570,9 @@ def finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: x if x is not None and math.isfinite(x) else None for name, x in metrics.items()}
 
 
+# A window of 4 KiB, which holds the words and any spec: the same size as with the usual 32, in a third of the time, and
+# not 320 kB of memory for each of 64 threads, which leave holes between what lives longer.
+_WINDOW, _LEVEL = -12, 4
 _WORDS = (
     b'{"data":"http://.amazonaws.com/seedpod/.tar?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=%2Fus-east-1%2Fs3'
     b'%2Faws4_request&X-Amz-Date=20261125T000000Z&X-Amz-Expires=3660&X-Amz-SignedHeaders=host&X-Amz-Signature=",'
@@ -591,7 +594,7 @@ _WORDS = (
 
 def _packed(data: Wire) -> str:
     """A spec of some 900 characters in some 350."""
-    packer = zlib.compressobj(9, wbits=-15, zdict=_WORDS)
+    packer = zlib.compressobj(9, wbits=_WINDOW, memLevel=_LEVEL, zdict=_WORDS)
     return base64.b85encode(packer.compress(canonical_json(data).encode()) + packer.flush()).decode()
 
 

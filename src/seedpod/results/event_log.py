@@ -1,7 +1,7 @@
 """``events.jsonl``: one JSON object a line for every change of a search's state. Described in docs/events.md.
 
-Each line is one write at the file's end, so that ``tail -f`` and ``jq`` see whole lines at any moment and several
-threads, or a later run of the same search, only add to it.
+Each line is one write at the file's end, so that several threads, or a later run of the same search, only add to it.
+Whoever reads may find the first part of a line that is being written: Linux shows a file's growth page by page.
 """
 
 import json

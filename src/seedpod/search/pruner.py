@@ -90,19 +90,19 @@ class LaggedPruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """See BasePruner."""
-        view = StudyView(study, self._known(study, trial.number))
+        view = self._view(study, trial.number)
         pruned = self._make().prune(view, as_it_counts(trial))
         revive(study._storage, trial, notes=view.written)  # noqa: SLF001
         return pruned
 
-    def _known(self, study: Study, number: int) -> list[FrozenTrial]:
-        """The trials that decide, all ended, in their order, as they count."""
+    def _view(self, study: Study, number: int) -> StudyView:
+        """The study with the trials that decide, all ended, in their order, as they count."""
         count, latest = max(0, number - self._lag + 1), time.monotonic() + self._patience
         while True:
             with self._ended.locked() as ended:
-                known, begin = ended[:count], len(ended)
-            if len(known) == count:
-                return known
+                begin = len(ended)
+            if begin >= count:
+                return StudyView(study, ended, count)
             new = _ended(study, begin, count)
             with self._ended.locked() as ended:
                 ended.extend(new[len(ended) - begin :])

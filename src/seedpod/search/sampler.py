@@ -199,18 +199,18 @@ class _History:
         between = range(first_open, number)
         return self.lowest_open() < first_open or any(j not in self.determined and j not in self.ended for j in between)
 
-    def visible(self, number: int, lag: int) -> list[FrozenTrial]:
-        """What a trial that lacks nothing is shown."""
+    def view(self, study: Study, number: int, lag: int) -> StudyView:
+        """What a trial that lacks nothing is shown of its study."""
         first_open = max(0, number - lag + 1)
-        shown = self.row[:first_open]
+        between = list[FrozenTrial]()
         for j in range(first_open, number):
             if j not in self.determined:
                 self.determined[j] = _running(j, self.ended[j].params, self.ended[j].distributions)
-            shown.append(self.determined[j])
+            between.append(self.determined[j])
         for j in range(self.forgotten, first_open - lag):
             self.determined.pop(j, None)
         self.forgotten = max(self.forgotten, first_open - lag)
-        return shown
+        return StudyView(study, self.row, first_open, between)
 
 
 class LaggedSampler(BaseSampler):
@@ -274,7 +274,7 @@ class LaggedSampler(BaseSampler):
         with self._history.locked() as history:
             if history.stopped:
                 raise TrialCancelled("the search is stopping")
-            view = StudyView(study, history.visible(trial.number, self._lag))
+            view = history.view(study, trial.number, self._lag)
         self._inner[trial.number] = inner, view
         inner.before_trial(view, trial)
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from optuna.storages import BaseStorage
@@ -13,12 +14,20 @@ _NAME = "seedpod"
 
 
 class StudyView(Study):
-    """A study in which the given trials are all there are; everything else is the real one's."""
+    """A study in which some trials are all there are; everything else is the real one's.
 
-    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
+    Args:
+        study: The real one.
+        ended: Trials from 0 on; the list may grow meanwhile, and is not copied before somebody asks for its trials: a
+            copy for each view would be most of what a long search allocates.
+        count: How many of them are shown.
+        others: What is shown after them.
+    """
+
+    def __init__(self, study: Study, ended: list[FrozenTrial], count: int, others: Sequence[FrozenTrial] = ()) -> None:
         self.__dict__.update(study.__dict__)
         self.study_name = _NAME
-        self._shown = list(trials)
+        self._shown = _Shown(ended, count, others)
         self.written: set[str] = set()
         """System attributes of trials that were set through this view."""
         self._storage = _StorageView(study._storage, study._study_id, self._shown, self.written)  # type: ignore[assignment]  # noqa: SLF001
@@ -33,17 +42,30 @@ class StudyView(Study):
         states: Container[TrialState] | None = None,
         use_cache: bool = False,  # noqa: FBT001, FBT002, ARG002
     ) -> list[FrozenTrial]:
-        return _among(self._shown, states, deepcopy=deepcopy)
+        return self._shown.among(states, deepcopy=deepcopy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    ended: list[FrozenTrial]
+    count: int
+    others: Sequence[FrozenTrial]
+
+    def among(self, states: Container[TrialState] | None, *, deepcopy: bool) -> list[FrozenTrial]:
+        trials = self.ended[: self.count]
+        trials += self.others
+        found = trials if states is None else [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
 
 
 class _StorageView:
     """The real storage, but for what a study asks it about trials: Hyperband goes past its study to there."""
 
-    def __init__(self, storage: BaseStorage, study_id: int, trials: list[FrozenTrial], written: set[str]) -> None:
+    def __init__(self, storage: BaseStorage, study_id: int, shown: _Shown, written: set[str]) -> None:
         self._written = written
         self._storage = storage
         self._study_id = study_id
-        self._shown = trials
+        self._shown = shown
         self._notes: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -69,9 +91,4 @@ class _StorageView:
         deepcopy: bool = True,  # noqa: FBT001, FBT002 - Optuna's signature
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        return _among(self._shown, states, deepcopy=deepcopy)
-
-
-def _among(trials: list[FrozenTrial], states: Container[TrialState] | None, *, deepcopy: bool) -> list[FrozenTrial]:
-    found = [trial for trial in trials if states is None or trial.state in states]
-    return copy.deepcopy(found) if deepcopy else found
+        return self._shown.among(states, deepcopy=deepcopy)
