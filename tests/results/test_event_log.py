@@ -86,7 +86,7 @@ def test_later_run_adds_after_whole_lines(tmp_path: Path) -> None:
 
 
 def test_lines_that_end_are_whole_at_any_moment(tmp_path: Path) -> None:
-    """While eight threads write, every line that has its newline is whole to whoever reads; in the end all are there."""
+    """While eight threads write, a line that has its newline is whole to whoever reads; in the end all are there."""
     path, over, bad = tmp_path / "e", [False], list[bytes]()
     log = EventLog(path)
     log.stopping(0.0, "first")
