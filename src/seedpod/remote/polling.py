@@ -8,6 +8,7 @@ _SHORTEST = 0.25  # seconds
 _SHARE = 0.02  # of a job's time: how late its end may be noticed
 _QUIET = 0.05  # of the expected time: how often to look before the end is near
 _NEAR = 0.8, 1.2  # of the expected time: where the end is looked for
+_AFTER = 0.1  # seconds after its likely end that a job which tells its pace is looked at
 _LONGEST = 15.0, 30.0  # seconds: before the end, and long after it was due
 _LONGEST_IN_QUEUE = 5.0  # seconds
 
@@ -19,7 +20,8 @@ def poll_delay(
 
     While it waits: soon at first, then ever more seldom. While it runs: seldom until its end is near, and then so often
     that the end is noticed within 2 % of its time or 0.25 s, whichever is longer; a job that is overdue is asked for
-    more and more seldom. However many jobs there are, together they stay within ``RATE``.
+    more and more seldom. One that reports how it gets on is asked for twice an epoch, and then right after its end.
+    However many jobs there are, together they stay within ``RATE``.
 
     Args:
         state: The job's state when it was last seen.
@@ -52,7 +54,8 @@ def _running(age: float, expected: float | None, reports: int) -> float:
     if age >= end:
         return min(max(_SHORTEST, _SHARE * age * (age / end)), _LONGEST[1])
     often = min(max(_SHORTEST, _SHARE * expected), _LONGEST[0])
+    if reports and age < expected:
+        return max(_SHORTEST, min(max(often, age / (2 * reports)), expected + _AFTER - age, _LONGEST[0]))
     if age >= begin:
         return often
-    pace = age / (2 * reports) if reports else _LONGEST[0]
-    return max(often, min(pace, _QUIET * expected, begin - age, _LONGEST[0]))
+    return max(often, min(_QUIET * expected, begin - age, _LONGEST[0]))
