@@ -1,11 +1,12 @@
-"""What a no-op trial takes where its study is kept: journal, SQLite, or PostgreSQL with 1, 2, 4 optimizers.
+"""What a no-op trial takes where its study is kept: journal, SQLite, PostgreSQL or that behind Optuna's gRPC proxy.
 
-    uv run --extra postgres benchmarks/shared_storage.py [trials=100] [optimizers=1,2,4] [stores=…]
+    uv run --extra postgres --group test benchmarks/shared_storage.py [trials=100] [optimizers=1,2,4] [stores=…]
 
-The searches of searching.py, four trials at once in the threads of each optimizer, each optimizer a process; PostgreSQL
-is a server of our own on this machine, with its usual ``fsync``. Told are trials a second of all optimizers together,
-and the CPU time of an optimizer for each of its trials. Where trials take longer than the search's share of them, that
-CPU time bounds how many one optimizer can have in flight: in flight <= seconds of a trial / CPU seconds of a trial.
+The searches of searching.py, four trials at once in the threads of each of 1, 2, 4 optimizers, each a process.
+PostgreSQL is a server of our own on this machine, with its usual ``fsync``; so is the proxy. Told are trials a second
+of all optimizers together, and the CPU time of an optimizer for each of its trials. Where trials take longer than the
+search's share of them, that CPU time bounds how many one optimizer can have in flight: in flight <= seconds of a trial
+/ CPU seconds of a trial.
 """
 
 import json
@@ -14,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
@@ -23,7 +24,7 @@ from searching import search
 from seedpod.training.datasets import prepare
 
 PSQL = Path("/usr/bin/psql")
-ARGUMENTS = {"trials": "100", "optimizers": "1,2,4", "stores": "journal,SQLite,PostgreSQL"}
+ARGUMENTS = {"trials": "100", "optimizers": "1,2,4", "stores": "journal,SQLite,PostgreSQL,gRPC"}
 
 
 @contextmanager
@@ -47,6 +48,31 @@ def postgres() -> Iterator[str]:
         with suppress(subprocess.CalledProcessError):
             run(control, "-D", str(data), "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+PROXY = """
+import socket, sys, optuna
+free = socket.socket()
+free.bind(("127.0.0.1", 0))
+port = free.getsockname()[1]
+free.close()
+storage = optuna.storages.RDBStorage(sys.argv[1])
+print(port, flush=True)
+optuna.storages.run_grpc_proxy_server(storage, host="127.0.0.1", port=port)
+"""
+
+
+@contextmanager
+def proxy(database: str) -> Iterator[str]:
+    """The address of Optuna's gRPC server before a database."""
+    address = database.replace("postgresql://", "postgresql+psycopg://")
+    command = [sys.executable, "-W", "ignore", "-c", PROXY, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield f"grpc://127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.terminate()
 
 
 def measured(folder: Path, trials: int, storage: str, optimizers: int) -> tuple[float, float]:
@@ -80,15 +106,16 @@ def main() -> None:
     with TemporaryDirectory() as name, postgres() as server:
         prepare("digits", Path(name) / "cache")
         rows = [("journal", "", 1), ("SQLite", f"sqlite:///{name}/study.db", 1)]
-        rows += [("PostgreSQL", server, count) for count in counts]
+        rows += [(label, server, count) for label in ("PostgreSQL", "gRPC") for count in counts]
         for number, (label, storage, count) in enumerate(row for row in rows if row[0] in given["stores"].split(",")):
             place = Path(name) / str(number)
             place.mkdir()
             address = storage.replace("/postgres?", f"/run{number}?")
-            if label == "PostgreSQL":
+            if storage == server:
                 make = [str(PSQL), "-q", "-U", "postgres", "-h", storage.partition("host=")[2]]
                 subprocess.run([*make, "-c", f"create database run{number}"], check=True)
-            speed, cpu = measured(place, trials, address, count)
+            with proxy(address) if label == "gRPC" else nullcontext(address) as kept:
+                speed, cpu = measured(place, trials, kept, count)
             print(f"| {label} | {count} | {speed:.1f} | {cpu:.1f} ms |", flush=True)
 
 
