@@ -59,6 +59,16 @@ def test_progress_is_followed_at_its_pace() -> None:
     assert poll_delay(RUNNING, 100.0, 200.0, 1) == 10.0
 
 
+def test_a_job_of_known_pace_is_asked_for_right_after_its_end() -> None:
+    """A job that reports its five epochs is looked at twice an epoch at most, and a tenth of a second after its end."""
+    at, seen = 2.5, list[float]()
+    while at < 10.0:
+        at += poll_delay(RUNNING, at, 10.0, 1, reports=int(at // 2))
+        seen.append(at)
+    assert seen[-1] == pytest.approx(10.1)
+    assert len(seen) <= 8
+
+
 def test_an_overdue_job_is_asked_for_ever_more_seldom() -> None:
     """From its due time on the delays grow, up to 30 s."""
     delays = [poll_delay(RUNNING, age, 60.0, 1) for age in (60, 72, 90, 120, 240, 480, 100_000)]

@@ -1,8 +1,10 @@
 """The study: what fails alone, what ends the search, what others can read."""
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import optuna
@@ -60,6 +62,29 @@ def test_trial_that_fails_fails_alone(study: SearchStudy, error: Exception, stat
     run(study, objective, jobs=jobs)
     states = {trial.number: trial.state for trial in study.trials}
     assert states == {n: state if n % 2 else TrialState.COMPLETE for n in range(8)}
+
+
+class Known:
+    """Something that a trial knows."""
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_pruned_trials_leave_nothing_behind(study: SearchStudy, jobs: int) -> None:
+    """What a pruned trial knew is gone when its thread begins the next one, though no garbage collector runs."""
+    known, alive = list[weakref.ref[Known]](), list[int]()
+
+    def objective(trial: Trial) -> float:  # noqa: ARG001
+        mine = Known()
+        alive.append(sum(each() is not None for each in known))
+        known.append(weakref.ref(mine))
+        raise TrialPruned("enough")
+
+    gc.disable()
+    try:
+        run(study, objective, trials=20, jobs=jobs)
+    finally:
+        gc.enable()
+    assert max(alive) < jobs
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
