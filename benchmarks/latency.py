@@ -102,14 +102,20 @@ def ended_here(trials: int) -> dict[str, Any]:
 def on_an_endpoint(trials: int) -> dict[str, Any]:
     """The same there, and from each job's end to its result by ours and by the official client."""
     import runpod
-    from remote_efficiency import backend_of, endpoint_of
+    from remote_efficiency import endpoint_of
     from searching import spec
 
+    from seedpod.backends.runpod import RunPodBackend
+    from seedpod.clock import SystemClock
+    from seedpod.remote.client import EndpointClient
+    from seedpod.remote.gate import Gate
+    from seedpod.remote.secret import Secret
     from seedpod.trial import TrialRequest, TrialResult
 
     numbers = itertools.count()
     with endpoint_of(WORKERS, Path(CACHE)) as endpoint:
-        backend = backend_of(endpoint, WORKERS)
+        client = EndpointClient(endpoint.url, endpoint.endpoint_id, Secret(endpoint.key), 2 * WORKERS)
+        backend = RunPodBackend(Gate(client, SystemClock(), random.Random()), most_at_once=WORKERS)
         known, sdk = [], []
         runpod.api_key, runpod.endpoint_url_base = endpoint.key, endpoint.url
         theirs = runpod.Endpoint(endpoint.endpoint_id)

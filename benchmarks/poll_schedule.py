@@ -170,7 +170,7 @@ class Simulation:
 
     def follow(self, job: Job) -> None:
         """Wait as the backend does, and look."""
-        expected = None if self.pace is None else self.pace
+        expected = job.seconds if job.reports else self.pace  # its own pace, once it has told it
         age = job.age + self.now - job.seen_at
         delay = poll_delay(job.state, age, expected, self.in_flight, reports=job.reports, phase=job.phase)
         if job.ends_at is not None and not job.gave_place:

@@ -1,27 +1,29 @@
 """How near 10 s trials on an endpoint come to their own time, 1 to 64 in flight, beside the official SDK's client.
 
 ``python benchmarks/run.py remote_efficiency``; needs the extras endpoint and worker. Real SDK workers on the embedded
-endpoint run the real handler with a trainer that sleeps; ours submits by RunPodBackend, the bare loop by the SDK's own
-client. The floor is the trials' own time: rounds of as many trials as there are workers.
+endpoint run the real handler with a trainer that sleeps. Ours is the whole search with its crash-safe journal, ledger
+and records, from when its first trial could begin to its last one's end; the bare loop is the SDK's own client, with
+no search about it. The floor is the trials' own time: rounds of as many trials as there are workers.
 """
 
 import math
-import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 from apart import CACHE, HERE, apart
+from fixed_time_trainer import PAUSE
 from rows import Found, Row, Target
+from searching import TRAINER, Watch, spec
 
-from seedpod.backends.runpod import RunPodBackend
-from seedpod.clock import SystemClock
+from seedpod.assembly import make_backend
+from seedpod.config import OptimizationConfig
 from seedpod.endpoint.embedded import EmbeddedEndpoint
-from seedpod.remote.client import EndpointClient
-from seedpod.remote.gate import Gate
+from seedpod.optimizer import ModelOptimizer
 from seedpod.remote.secret import Secret
 from seedpod.training.datasets import prepare
 from seedpod.trial import TrialRequest, TrialSpec
@@ -54,11 +56,12 @@ def rows(quick: bool) -> Found:  # noqa: FBT001 - each benchmark's form
 
 
 @contextmanager
-def endpoint_of(workers: int, cache_dir: Path) -> Iterator[EmbeddedEndpoint]:
-    """An endpoint with warm workers whose trials sleep."""
+def endpoint_of(workers: int, cache_dir: Path, pause: float = 0.0) -> Iterator[EmbeddedEndpoint]:
+    """An endpoint with warm workers whose trials sleep, ``pause`` seconds an epoch unless they say another."""
     prepare("digits", cache_dir)  # as the image has it
     environment = {
-        "SEEDPOD_TRAINER": "fixed_time_trainer:make",
+        "SEEDPOD_TRAINER": TRAINER,
+        PAUSE: str(pause),
         "PYTHONPATH": str(HERE),
         "SEEDPOD_CACHE_DIR": str(cache_dir),
     }
@@ -79,39 +82,44 @@ def _settle() -> None:
         time.sleep(LOOK)
 
 
-def backend_of(endpoint: EmbeddedEndpoint, workers: int) -> RunPodBackend:
-    """Ours, as a search makes it."""
-    client = EndpointClient(endpoint.url, endpoint.endpoint_id, Secret(endpoint.key), 2 * workers)
-    return RunPodBackend(Gate(client, SystemClock(), random.Random()), most_at_once=workers)
-
-
 def ours(workers: int, trials: int, seconds: float) -> float:
-    """Seconds for all trials through RunPodBackend, in a search's threads: one a place, and one that waits for it."""
-    with endpoint_of(workers, Path(CACHE)) as endpoint:
-        backend, specs = backend_of(endpoint, workers), _specs(trials, seconds)
-        began = time.monotonic()
-        with ThreadPoolExecutor(2 * workers) as threads:
-            results = list(threads.map(lambda spec: backend.run(spec, lambda _: None), specs))
-        took = time.monotonic() - began
-        backend.close()
-    if len(results) != trials:
-        raise RuntimeError(f"{len(results)} of {trials} trials")
-    return took
+    """Seconds of a search's trials."""
+    with endpoint_of(workers, Path(CACHE), seconds / EPOCHS) as endpoint:
+        config = OptimizationConfig(
+            trials=trials,
+            sampler="random",
+            pruner="none",
+            max_epochs_per_trial=EPOCHS,
+            use_runpod_service=True,
+            runpod_service_endpoint=f"{endpoint.url}/{endpoint.endpoint_id}",
+            runpod_service_fallback_local=False,
+            concurrent_workers=workers,
+            results_dir=".",
+            cache_dir=CACHE,
+            final_model="none",
+            report="none",
+        )
+        watch = Watch()
+        backend = partial(make_backend, config, Secret(endpoint.key), print)
+        summary = ModelOptimizer(config, observer=watch, make_backend=backend).run()
+    if summary.trials["complete"] != trials:
+        raise RuntimeError(f"{summary.trials} of {trials} trials")
+    return watch.last - watch.first
 
 
 def bare_sdk(workers: int, trials: int, seconds: float) -> float:
     """Seconds for the same jobs by the official SDK's client: run, then ``output``, which polls every second."""
     import runpod
 
-    with endpoint_of(workers, Path(CACHE)) as endpoint:
+    with endpoint_of(workers, Path(CACHE), seconds / EPOCHS) as endpoint:
         runpod.api_key = endpoint.key
         runpod.endpoint_url_base = endpoint.url
         theirs = runpod.Endpoint(endpoint.endpoint_id)
 
-        def one(spec: TrialSpec) -> object:
-            return theirs.run(TrialRequest(spec, 1, 600.0).to_wire()).output(timeout=600)
+        def one(trial: TrialSpec) -> object:
+            return theirs.run(TrialRequest(trial, 1, 600.0).to_wire()).output(timeout=600)
 
-        specs = _specs(trials, seconds)
+        specs = [spec(number, epochs=EPOCHS) for number in range(trials)]
         began = time.monotonic()
         with ThreadPoolExecutor(workers) as threads:
             outputs = list(threads.map(one, specs))
@@ -119,10 +127,3 @@ def bare_sdk(workers: int, trials: int, seconds: float) -> float:
     if not all(isinstance(output, dict) and "result" in output for output in outputs):
         raise RuntimeError(str(outputs))
     return took
-
-
-def _specs(trials: int, seconds: float) -> list[TrialSpec]:
-    """Made before the clock starts: what is imported for them, 0.27 s, a search has long loaded."""
-    from searching import spec
-
-    return [spec(number, epochs=EPOCHS, pause=seconds / EPOCHS) for number in range(trials)]
