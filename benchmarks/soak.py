@@ -38,6 +38,9 @@ SDK_WORKERS = 4
 WARM_UP = 0.25  # of the trials: what is loaded and filled once is no leak
 MOST_MB = 5.0  # per 1,000 trials: 50 MB over 10,000
 NOISE_MB = 10.0  # by which a short soak may miss that
+CONNECTIONS = 1 / 8
+"""Of the trials in flight, by how many descriptors a search may grow: connections stay open for the next request, so
+there are as many as ever were needed at once, and now and then a new most."""
 EVERY = 2.0  # seconds between two looks
 
 
@@ -188,7 +191,8 @@ def verdict(samples: list[Sample], left: Mapping[str, object], in_flight: int) -
     grown = slopes["rss_mb"] * thousands
     holds = (
         grown <= max(MOST_MB * thousands, NOISE_MB)
-        and all(abs(slopes[field]) * thousands <= 2 for field in ("descriptors", "threads", "children"))
+        and all(abs(slopes[field]) * thousands <= 2 for field in ("threads", "children"))
+        and slopes["descriptors"] * thousands <= max(2, CONNECTIONS * in_flight)
         and not left["threads"]
         and not left["children"]
     )
