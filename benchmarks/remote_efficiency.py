@@ -94,6 +94,7 @@ def ours(workers: int, trials: int, seconds: float) -> float:
             runpod_service_endpoint=f"{endpoint.url}/{endpoint.endpoint_id}",
             runpod_service_fallback_local=False,
             concurrent_workers=workers,
+            search_lag=max(8, 2 * workers),  # as README has it; so the next trial is known before one has ended
             results_dir=".",
             cache_dir=CACHE,
             final_model="none",
