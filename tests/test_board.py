@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import samples
-from seedpod.board import LAST, Snapshot, TrialBoard
+from seedpod.board import LAST, FinishedTrial, Snapshot, TrialBoard
 from seedpod.errors import Cause
 from seedpod.trial import Status, TrialFailure, TrialProgress, TrialResult
 
@@ -26,6 +26,25 @@ def ended(number: int, status: Status) -> TrialResult:
 
 def counted(snapshot: Snapshot) -> int:
     return snapshot.queued + len(snapshot.running) + sum(snapshot.finished.values())
+
+
+@pytest.mark.parametrize(
+    ("mode", "schedule", "objective", "best", "epochs"),
+    [
+        ("retrain", "one_cycle", "val_accuracy", 7, 10),
+        ("retrain", "cosine", "macro_f1", 9, 10),
+        ("retrain", "one_cycle", "val_accuracy", 6, 6),
+        ("retrain", "one_cycle", "val_loss", 9, 9),
+        ("retrain", "constant", "val_accuracy", 9, 9),
+        ("best", "one_cycle", "val_accuracy", 9, 9),
+        ("retrain", "constant", "val_accuracy", 0, 10),
+    ],
+)
+def test_epochs_of_a_final_model(mode: str, schedule: str, objective: str, best: int, epochs: int) -> None:
+    """It has those that validation chose, and all where they were chosen by noise at the end of a falling schedule."""
+    spec = samples.spec(max_epochs=10, objectives=(objective,), params={**samples.SPEC.params, "schedule": schedule})
+    trial = FinishedTrial(spec, replace(samples.RESULT, best_epoch=best), 0.0, 1.0)
+    assert trial.final_epochs(mode) == epochs
 
 
 def test_trial_goes_from_queued_to_running_to_finished() -> None:

@@ -190,7 +190,7 @@ class KeepModel:
     """What makes a request one for the final model: the spec trained once more, and the model sent back.
 
     Attributes:
-        epochs: Epochs to train: those that validation chose.
+        epochs: Epochs to train; see ``FinishedTrial.final_epochs``.
         on_all: Train on training and validation images; else on the training part alone.
         model: Presigned address that takes the model's file.
     """

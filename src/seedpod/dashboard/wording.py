@@ -187,7 +187,7 @@ def _health_text(trial: FinishedTrial) -> str:
 
 def final_plan_line(trial: FinishedTrial, mode: str) -> str:
     """What the final model is going to be."""
-    epochs = trial.result.best_epoch or trial.spec.max_epochs
+    epochs = trial.final_epochs(mode)
     how = {"retrain": "on all training images", "best": "as in the trial"}[mode]
     return f"Final model: trial {trial.spec.number} again {how}, {epochs} epoch{'s' * (epochs != 1)}"
 

@@ -198,7 +198,7 @@ class Finisher:
         prepare(self._config.dataset, Path(self._config.cache_dir).expanduser(), self._config.reading)
         with _unfinished(folder) as place:
             path = place / "model.keras"
-            task = FinalTask(best.spec, _epochs(best), mode == "retrain", str(path.absolute()))
+            task = FinalTask(best.spec, best.final_epochs(mode), mode == "retrain", str(path.absolute()))
             answer = self._trained(task)
             record = _record(folder, best, mode, answer) | {
                 "times": {
@@ -309,14 +309,10 @@ def _existing(folder: RunFolder, best: FinishedTrial, mode: str) -> Mapping[str,
         final = folder.read_final()
     except SeedpodError:
         return None  # to be written anew
-    if final is None or (final["uid"], final["mode"], final["epochs"]) != (best.spec.uid, mode, _epochs(best)):
+    wanted = best.spec.uid, mode, best.final_epochs(mode)
+    if final is None or (final["uid"], final["mode"], final["epochs"]) != wanted:
         return None
     return final if folder.model.is_file() and _sha256(folder.model) == final["model"]["sha256"] else None
-
-
-def _epochs(best: FinishedTrial) -> int:
-    """Those that validation chose; where the trial has lost its record, those that it was given."""
-    return best.result.best_epoch or best.spec.max_epochs
 
 
 def _record(folder: RunFolder, best: FinishedTrial, mode: str, answer: Wire) -> dict[str, Any]:
@@ -333,7 +329,8 @@ def _record(folder: RunFolder, best: FinishedTrial, mode: str, answer: Wire) -> 
         "mode": mode,
         "trial": spec.number,
         "uid": spec.uid,
-        "epochs": _epochs(best),
+        "epochs": best.final_epochs(mode),
+        "best_epoch": result.best_epoch or None,
         "objective": spec.objectives[0],
         "value": result.value,
         "reproduced": losses == theirs if mode == "best" and theirs and spec.cv_folds == 1 else None,

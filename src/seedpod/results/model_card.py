@@ -36,10 +36,12 @@ def _head(final: Mapping[str, Any]) -> str:
         "best": f"trial {final['trial']}'s own model, trained on {trained_on(final)}",
     }[final["mode"]]
     epochs = f"{final['epochs']} epoch{'s' * (final['epochs'] != 1)}"
+    chosen = final.get("best_epoch") in {None, final["epochs"]}
+    length = f"the {epochs} that validation chose" if chosen else f"all {epochs} of its falling learning rate"
     return (
         f"# Image classifier for {called(final['dataset'])}\n\n"
         f"Test accuracy **{interval(final['test'])}**: share of {final['test']['images']:,} held-out images, and its "
-        f"95 % interval (Wilson). It is {again}, for the {epochs} that validation chose. Found by seedpod "
+        f"95 % interval (Wilson). It is {again}, for {length}. Found by seedpod "
         f"{final['versions']['seedpod']} in run `{final['run']}`."
     )
 

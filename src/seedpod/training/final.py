@@ -103,7 +103,7 @@ def test(
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Reports epochs, notices stops and divergence, and ends after the epochs that validation chose.
+    """Reports epochs, notices stops and divergence, and ends after the epochs that it was given.
 
     The spec's own ``max_epochs`` stays what it was: a schedule of the learning rate goes by it.
     """

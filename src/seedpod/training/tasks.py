@@ -16,7 +16,7 @@ class FinalTask:
 
     Attributes:
         spec: The trial whose configuration it is.
-        epochs: Epochs to train: those that validation chose.
+        epochs: Epochs to train; see ``FinishedTrial.final_epochs``.
         on_all: Train on training and validation images; else on the training part alone, as the trial did.
         path: The file of the model, ending in ``.keras``; written before anything is measured.
         measured: Whether this process has the test images; else who has them measures.
