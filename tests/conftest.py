@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from runpod_rig import serving
 from seedpod.endpoint.embedded import EmbeddedEndpoint
 from seedpod.training.datasets import prepare
+
+# Hypothesis fails an example that takes over 200 ms, or many that take long: on a busy machine any may.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -344,4 +344,4 @@ class Endpoint(RuleBasedStateMachine):
 
 
 TestEndpoint = Endpoint.TestCase
-TestEndpoint.settings = hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestEndpoint.settings = hypothesis_settings(max_examples=60, stateful_step_count=40)

@@ -182,7 +182,7 @@ def with_kills(kept: Path | InMemoryStorage, moments: list[int], jobs: list[int]
     return table(study)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 30), max_size=5), st.lists(st.sampled_from([1, 2, 4]), min_size=7, max_size=7))
 def test_kills_change_nothing(moments: list[int], jobs: list[int]) -> None:
     """A study that is killed at any moments, with half suggested trials, and goes on with any jobs ends the same."""

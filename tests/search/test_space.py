@@ -73,7 +73,6 @@ def is_sound(params: Params, images: Images) -> bool:
     )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(SHIPPED), pictures, st.integers(0, 2**32 - 1))
 def test_every_suggestion_can_be_built(name: str, images: Images, seed: int) -> None:
     """For any image from 2x2 to 224x224, square or not, and any number of images, every suggestion and the sensible
@@ -84,7 +83,6 @@ def test_every_suggestion_can_be_built(name: str, images: Images, seed: int) -> 
         assert is_sound(params, images)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(SHIPPED), pictures)
 def test_sensible_choice_lies_in_the_space(name: str, images: Images) -> None:
     """What trial 0 tries can be suggested: Optuna takes every value of it as it is."""
@@ -258,7 +256,7 @@ def test_points_of_a_conditional_space(tmp_path: Path) -> None:
     assert len(space(written(tmp_path, f"{text}dropout: 0..0.5\n")).points(1000, spread=5) or ()) == 28 * 5
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.sampled_from(SHIPPED), st.integers(0, 2**32 - 1))
 def test_large_networks_are_not_suggested(name: str, seed: int) -> None:
     """A network over max_parameters is not suggested where smaller ones are likely."""

@@ -478,7 +478,7 @@ def packed(compressed: bool) -> bytes:  # noqa: FBT001 (a value of the strategy 
     return file.getvalue()
 
 
-FUZZ = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @FUZZ

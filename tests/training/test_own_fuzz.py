@@ -20,7 +20,7 @@ from seedpod.training.own.archives import unpack
 from seedpod.training.own.tables import list_table
 from seedpod.training.pictures import Form, PictureError, careful, decode, read_header
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 FORM = Form(8, 8, 3, "uint8", 0.0, 255.0)
 
 PATCHES = st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1), st.binary(min_size=1, max_size=6)), max_size=5)
