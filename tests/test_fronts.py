@@ -181,6 +181,7 @@ def test_hopeless_trials_are_pruned_and_no_failures(tmp_path: Path, digits_cache
     summary = search(config, train)
     assert (summary.outcome, summary.trials["pruned"], summary.trials["failed"]) == ("done", 4, 0)
     assert summary.failures == ()
+    assert [(group.cause, group.count, group.example) for group in summary.limits] == [("hopeless", 4, 1)]
     pruned = [r for r in records(config) if r["status"] == "pruned"]
     assert {r["error"]["cause"] for r in pruned} == {"hopeless"}
     assert all(r["history"] for r in pruned)

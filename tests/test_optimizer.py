@@ -153,6 +153,21 @@ def test_failing_trial_is_recorded_and_the_search_goes_on(
     assert summary.trials == {"complete": 5, "pruned": 0, "failed": 1, "cancelled": 0}
 
 
+def test_epochs_of_a_failed_trial_are_recorded(configure: Configure) -> None:
+    """What a trial had shown before it failed stays in its record."""
+
+    def train(spec: TrialSpec, report: Report, check: Check) -> TrialResult:
+        if spec.number != 1:
+            return stand_in(spec, report, check)
+        report(TrialProgress(1, 1, 1, 2, 0.25, {"val_accuracy": 0.25}, 0.1, (0.25,)))
+        raise failed(Cause.DIVERGED)
+
+    config = configure(trials=2, local_workers=1)
+    ModelOptimizer(config, make_backend=on(train)).run()
+    record = records(config)[1]
+    assert (record["status"], record["epochs"], record["history"]) == ("failed", 1, [{"val_accuracy": 0.25}])
+
+
 def test_where_a_failed_trial_ran_is_recorded(configure: Configure) -> None:
     """A failure's job, worker and attempt, and the backend that it names, are in its record."""
     error = failed(Cause.DIVERGED)

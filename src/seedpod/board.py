@@ -134,7 +134,7 @@ class _State:
     worst: FinishedTrial | None = None
     largest: FinishedTrial | None = None
     front: tuple[FinishedTrial, ...] = ()
-    failures: list[tuple[int, TrialFailure]] = field(default_factory=list)
+    failures: list[tuple[int, Status, TrialFailure]] = field(default_factory=list)
     times: tuple[Times, ...] = ()
     rate: EpochRate = NO_EPOCHS
     bill: Bill = NO_BILL
@@ -153,8 +153,8 @@ class _State:
         self.last.append(finished)
         if finished.result.peak_mb > (0.0 if self.largest is None else self.largest.result.peak_mb):
             self.largest = finished
-        if finished.result.error is not None and finished.result.status is Status.FAILED:
-            self.failures.append((finished.result.number, finished.result.error))
+        if finished.result.error is not None:
+            self.failures.append((finished.result.number, finished.result.status, finished.result.error))
         if finished.result.status is Status.COMPLETE:
             if self.best is None or self.better(finished, self.best):
                 self.best = finished
@@ -234,10 +234,10 @@ class TrialBoard:
         with self._guarded.locked() as state:
             state.bill = replace(state.bill, usd=state.bill.usd + usd)
 
-    def failures(self) -> tuple[tuple[int, TrialFailure], ...]:
-        """Number and failure of every failed trial so far."""
+    def failures(self, status: Status = Status.FAILED) -> tuple[tuple[int, TrialFailure], ...]:
+        """Number and failure of every failed trial so far; of every PRUNED one that a limit has ended."""
         with self._guarded.locked() as state:
-            return tuple(state.failures)
+            return tuple((number, failure) for number, ended, failure in state.failures if ended is status)
 
     def snapshot(self) -> Snapshot:
         """The board as it is now."""

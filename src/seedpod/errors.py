@@ -32,12 +32,12 @@ from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """Why a trial failed: the word under which failures are grouped, in records and in the closing summary."""
+    """Why a trial failed, or which limit pruned it: what trials are grouped by in records and the closing summary."""
 
     DIVERGED = "diverged"  # loss not finite
-    DEADLINE = "deadline"  # over max_training_time_minutes, or a trainer that no longer answers
+    DEADLINE = "deadline"  # over max_training_time_minutes: pruned; failed where its trainer no longer answered
     TOO_LARGE = "too_large"  # over max_parameters or max_model_mb
-    HOPELESS = "hopeless"  # under min_accuracy_threshold; why a trial was pruned
+    HOPELESS = "hopeless"  # under min_accuracy_threshold: pruned
     IMPOSSIBLE = "impossible"  # the configuration does not fit the images
     OUT_OF_MEMORY = "out_of_memory"
     PROCESS_DIED = "process_died"  # by a signal or an exit code

@@ -46,7 +46,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Trials that failed for one cause, with the first of them as example."""
+    """Trials that failed for one cause, or that one limit pruned, with the first of them as example."""
 
     cause: str
     count: int
@@ -94,6 +94,7 @@ class Summary:
         front: See Snapshot.
         worst: The worst complete trial; None where there is no other than the best.
         largest: See Snapshot.
+        limits: Trials that a limit has pruned, by cause, most frequent first.
     """
 
     run: str
@@ -112,6 +113,7 @@ class Summary:
     front: tuple[FinishedTrial, ...] = ()
     worst: FinishedTrial | None = None
     largest: FinishedTrial | None = None
+    limits: tuple[FailureGroup, ...] = ()
 
     @property
     def advice(self) -> tuple[Advice, ...]:
@@ -191,6 +193,7 @@ def summarize(
     snapshot: Snapshot,
     *,
     failures: Iterable[tuple[int, TrialFailure]],
+    limits: Iterable[tuple[int, TrialFailure]] = (),
     importances: Mapping[str, float],
     ended_at: float,
 ) -> Summary:
@@ -204,6 +207,7 @@ def summarize(
         best=snapshot.best,
         importances=importances,
         failures=group_failures(failures),
+        limits=group_failures(limits),
         started_at=snapshot.started_at,
         ended_at=ended_at,
         cost=bill.usd,

@@ -418,7 +418,7 @@ class TrialResult:
         cost: USD; None where it was paid for and the price is not known.
         attempts: Tries that it took.
         run: Where it ran: worker, its GPU, job, seconds in the queue and executing. Decides no number of the above.
-        error: Why it failed, or was ended as hopeless; None unless failed or pruned.
+        error: Why it failed, or which limit pruned it; None unless failed or pruned.
         further: The other objectives of its spec, in their order, of the same epoch.
         health: How healthy the network was that training ended with; None unless complete.
     """

@@ -72,6 +72,7 @@ def searched(results: list[TrialResult] = RESULTS) -> tuple[TrialBoard, Summary]
         "done",
         board.snapshot(),
         failures=board.failures(),
+        limits=board.failures(Status.PRUNED),
         importances={"learning_rate": 0.61, "conv_blocks": 0.3, "dropout": 0.05, "a": 0.02, "b": 0.01, "c": 0.01},
         ended_at=1125.0,
     )
@@ -193,6 +194,18 @@ def test_summary_without_success() -> None:
     nothing = str(summary_lines(PLAN, searched([])[1]))
     assert "none ran" in nothing
     assert "No trial has ended yet." in nothing
+
+
+def test_trials_over_their_time_are_grouped_and_no_failures() -> None:
+    """A trial that a limit has pruned says which, and the summary how many; none is called a failure."""
+    over = TrialFailure(Cause.DEADLINE, "3 of 10 epochs after 60 s (max_training_time_minutes)")
+    slow = [TrialResult(number, Status.PRUNED, epochs=3, seconds=60.2, error=over) for number in (0, 1)]
+    board, summary = searched(slow)
+    text = "\n".join(line for _, line in summary_lines(PLAN, summary))
+    assert f"Pruned, deadline: 2 trials (such as #0: {over.message})" in text
+    assert "Failed" not in text
+    line = trial_line(board.snapshot().last[-1], board.snapshot())
+    assert line == f"   #1  pruned after 1 min 00 s  deadline: {over.message}"
 
 
 def test_plan_of_a_search_that_goes_on() -> None:

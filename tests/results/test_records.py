@@ -45,6 +45,7 @@ def summary(*results: TrialResult, importances: Mapping[str, float] | None = Non
         "done",
         board.snapshot(),
         failures=board.failures(),
+        limits=board.failures(Status.PRUNED),
         importances=importances or {},
         ended_at=1_700_000_010.0,
     )
@@ -70,7 +71,10 @@ def keys(record: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 FAILED = samples.failed(3)
 EVERYTHING = summary(
-    replace(samples.complete(0, 0.5), health=samples.HEALTH), samples.failed(1), importances={"dropout": 1.0}
+    replace(samples.complete(0, 0.5), health=samples.HEALTH),
+    samples.failed(1),
+    TrialResult(2, Status.PRUNED, error=TrialFailure(Cause.DEADLINE, "3 of 10 epochs after 60 s")),
+    importances={"dropout": 1.0},
 )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import samples
 from seedpod.errors import Cause, TrainingError, TrialCancelled
-from seedpod.training.examiner import PATIENCE, Examiner, seed_of
+from seedpod.training.examiner import PATIENCE, Examiner, TrialOver, seed_of
 from seedpod.trial import Status, TrialProgress, TrialResult, TrialSpec
 
 ENVIRONMENT = {"reproducible": "bit for bit on this kind of CPU"}
@@ -42,6 +42,12 @@ class Trial:
             if not self.examiner.epoch_ended(each):
                 return epoch
         return len(rows)
+
+    def pruned(self, *rows: dict[str, float]) -> TrialResult:
+        """Train a fold on these epochs until a limit ends the trial."""
+        with pytest.raises(TrialOver) as caught:
+            self.fold(*rows)
+        return self.examiner.pruned(caught.value, parameters=10, environment=ENVIRONMENT, seconds=1.0)
 
     def result(self) -> TrialResult:
         return self.examiner.result(KNOWN, parameters=10, environment=ENVIRONMENT, seconds=1.0)
@@ -137,8 +143,7 @@ def test_folds_have_seeds_of_their_own() -> None:
 def test_hopeless_trial_is_pruned() -> None:
     """A trial that has not reached the threshold in so many epochs ends pruned, with its history and the reason."""
     trial = Trial(min_accuracy=0.5, min_accuracy_epochs=3)
-    assert trial.fold(row(0.1), row(0.49), row(0.2), row(0.9)) == 3
-    result = trial.result()
+    result = trial.pruned(row(0.1), row(0.49), row(0.2), row(0.9))
     assert (result.status, result.value, result.epochs, len(result.history)) == (Status.PRUNED, None, 3, 3)
     assert result.error is not None
     assert result.error.cause is Cause.HOPELESS
@@ -164,19 +169,22 @@ def test_threshold_holds_for_each_fold() -> None:
     """With folds each of them is asked, after its own epochs, and the first that fails ends the trial."""
     trial = Trial(cv_folds=3, min_accuracy=0.5, min_accuracy_epochs=1, max_epochs=2)
     trial.fold(row(0.6), row(0.7))
-    assert trial.fold(row(0.3), row(0.9)) == 1
-    assert trial.examiner.hopeless
-    assert trial.result().epochs == 3
+    assert trial.pruned(row(0.3), row(0.9)).epochs == 3
 
 
 def test_deadline_is_over_all_folds() -> None:
-    """The time of a trial is that of all its folds together."""
+    """The time of a trial is that of all its folds together; what it had shown by then is in its result."""
     trial = Trial(cv_folds=2, max_epochs=2, max_seconds=1e-9)
     trial.fold(row(0.5), row(0.5))
-    trial.examiner.begin_fold()
-    with pytest.raises(TrainingError, match=r"max_training_time_minutes\), in epoch 3 of 4") as caught:
+    trial.fold(row(0.75))
+    with pytest.raises(TrialOver) as caught:
         trial.examiner.between_batches()
-    assert caught.value.cause is Cause.DEADLINE
+    result = trial.examiner.pruned(caught.value)
+    assert (result.status, result.value, result.epochs) == (Status.PRUNED, None, 3)
+    assert [each["val_accuracy"] for each in result.history] == [0.5, 0.5, 0.75]
+    assert result.error is not None
+    assert result.error.cause is Cause.DEADLINE
+    assert result.error.message == "3 of 4 epochs after 1e-09 s (max_training_time_minutes)"
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])

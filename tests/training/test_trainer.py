@@ -266,11 +266,17 @@ def test_diverged(pool: TrainerPool, base: TrialSpec) -> None:
 
 
 def test_deadline(pool: TrainerPool, base: TrialSpec) -> None:
-    """A trial over its max_seconds ends by itself, in the middle of an epoch, and names the setting."""
-    error, seen = refusal(pool, replace(base, params=SLOW, max_epochs=1000, max_seconds=0.3))
-    assert error.cause is Cause.DEADLINE
-    assert "max_training_time_minutes" in error.message
+    """A trial over its max_seconds ends by itself, pruned, in the middle of an epoch, and names the setting."""
+    seen: list[TrialProgress] = []
+    result = pool.run(replace(base, params=SLOW, max_epochs=1000, max_seconds=0.3), seen.append)
+    assert (result.status, result.value, result.epochs, result.history) == (Status.PRUNED, None, 0, ())
+    assert result.error is not None
+    assert result.error.cause is Cause.DEADLINE
+    assert "max_training_time_minutes" in result.error.message
     assert seen == []
+    assert result.seconds > 0.3
+    whole = pool.run(replace(base, params=SLOW, max_epochs=1), ignore)
+    assert (result.parameters, result.environment) == (whole.parameters, whole.environment)
 
 
 def test_missing_data_set(pool: TrainerPool, base: TrialSpec) -> None:
@@ -407,11 +413,14 @@ def test_health_of_a_trial(pool: TrainerPool, base: TrialSpec, varied: TrialResu
 
 
 def test_deadline_holds_over_all_folds(pool: TrainerPool, base: TrialSpec) -> None:
-    """A trial whose folds together take too long ends at its limit."""
+    """A trial whose folds together take too long ends at its limit, with the epochs that it had told of."""
     spec = replace(base, cv_folds=20, max_epochs=1000, min_epochs=1000, max_seconds=3.0)
-    error, _ = refusal(pool, spec)
-    assert error.cause is Cause.DEADLINE
-    assert "of 20000" in error.message
+    seen: list[TrialProgress] = []
+    result = pool.run(spec, seen.append)
+    assert result.error is not None
+    assert (result.status, result.error.cause) == (Status.PRUNED, Cause.DEADLINE)
+    assert "of 20000" in result.error.message
+    assert result.epochs == len(result.history) == len(seen)
 
 
 def test_hopeless_trial_ends_pruned(pool: TrainerPool, base: TrialSpec) -> None:

@@ -281,7 +281,7 @@ class OptimizationConfig:
     )
     max_training_time_minutes: float = field(
         default=0.0,
-        metadata=about(TRAINING, Number(0, 10_080, "minutes"), "a trial over this time fails alone; 0 is no limit"),
+        metadata=about(TRAINING, Number(0, 10_080, "minutes"), "a trial over this time is pruned; 0 is no limit"),
     )
     max_parameters: int = field(
         default=10_000_000,

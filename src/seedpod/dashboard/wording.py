@@ -330,7 +330,8 @@ def summary_lines(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
         lines.append(("", f"What mattered{for_what}: {shares}{hint}"))
     by_health = plan.config.weight_of_health > 0
     lines += [("", line) for each in summary.advice for line in advice_lines(each, by_health=by_health)]
-    lines += [("bad", _failures_line(group)) for group in summary.failures]
+    lines += [("bad", _group_line("Failed", group)) for group in summary.failures]
+    lines += [("", _group_line("Pruned", group)) for group in summary.limits]
     counts = ", ".join(f"{count} {status}" for status, count in summary.trials.items() if count) or "none ran"
     ended = _OUTCOMES.get(summary.outcome, f"Stopped ({summary.outcome})")
     took = duration(summary.ended_at - summary.started_at)
@@ -434,10 +435,10 @@ def _shown(value: ParamValue) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _failures_line(group: FailureGroup) -> str:
+def _group_line(ended: str, group: FailureGroup) -> str:
     message = one_line(group.message)
     example = f"#{group.example}" if group.count == 1 else f"such as #{group.example}"
-    return f"Failed, {group.cause}: {group.count} {_plural('trial', group.count)} ({example}: {message})"
+    return f"{ended}, {group.cause}: {group.count} {_plural('trial', group.count)} ({example}: {message})"
 
 
 def _cost_lines(plan: Plan, summary: Summary) -> list[str]:

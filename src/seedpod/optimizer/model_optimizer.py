@@ -384,6 +384,7 @@ class ModelOptimizer:
             outcome,
             snapshot,
             failures=self._board.failures(),
+            limits=self._board.failures(Status.PRUNED),
             importances={},
             ended_at=self._clock.now(),
         )

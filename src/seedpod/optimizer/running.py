@@ -225,19 +225,19 @@ def _still_billed(run: Mapping[str, ParamValue], backend: str) -> Iterator[None]
 def _ended(spec: TrialSpec, error: TrialError | TrialStopped, backend: str, judge: Judge) -> TrialResult:
     """The result of a trial that ended in an error; one that lost its endpoint was not at fault.
 
-    Of a pruned trial it tells the epochs that were judged, and none of those that its worker may have begun meanwhile.
+    Of one that has ended it tells the epochs that were judged, and none of those that its worker may have begun since.
     """
     lost = isinstance(error, EndpointRefused | EndpointUnreachable | TrialStopped)
     status = Status.PRUNED if isinstance(error, TrialPruned) else Status.CANCELLED if lost else Status.FAILED
     failure = error if isinstance(error, TrialError) and status is Status.FAILED else None
     attempts = error.run.get("attempt", 1)
-    pruned = status is Status.PRUNED
+    over = status is not Status.CANCELLED
     return TrialResult.ended(
         spec.number,
         status,
         failure,
-        epochs=judge.epochs if pruned else 0,
-        history=tuple({spec.objectives[0]: value} for value in judge.values) if pruned else (),
+        epochs=judge.epochs if over else 0,
+        history=tuple({spec.objectives[0]: value} for value in judge.values) if over else (),
         backend=error.backend or backend,
         run=error.run,
         attempts=int(attempts),

@@ -31,6 +31,7 @@ class Facts:
         summary: ``summary.json``; None while the search runs.
         final: ``final.json``; None where there is no final model.
         failures: Failed trials by cause.
+        limits: Trials that a limit has pruned, by cause.
         left_out: Path, kind and reason of files that are not among the images.
     """
 
@@ -42,6 +43,7 @@ class Facts:
     summary: Mapping[str, Any] | None
     final: Mapping[str, Any] | None
     failures: Sequence[FailureGroup]
+    limits: Sequence[FailureGroup] = ()
     left_out: Sequence[tuple[str, str, str]] = ()
 
     @property
@@ -103,6 +105,7 @@ def gather(folder: RunFolder) -> Facts:
         summary=_summary(folder.path / "summary.json"),
         final=final,
         failures=group_failures(board.failures()),
+        limits=group_failures(board.failures(Status.PRUNED)),
         left_out=folder.read_left_out(),
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seedpod.board import FinishedTrial
-from seedpod.events import SURE
+from seedpod.events import SURE, FailureGroup
 from seedpod.health import COMPONENTS, HEALTHY, advice
 from seedpod.reading import called
 from seedpod.report.charts import BRIGHT, busy_share, pauses
@@ -81,7 +81,8 @@ def render(facts: Facts, charts: Charts, repeat: Repeat) -> str:
         _saved(facts),
         _timeline(facts, charts),
         _costs(facts),
-        _failures(facts),
+        _groups("Failures", facts.failures),
+        _groups("Pruned by a limit", facts.limits),
         _left_out(facts),
         _trials(facts),
         _again(facts, repeat),
@@ -205,7 +206,7 @@ def _told(facts: Facts) -> str:
         "interrupted": "It was interrupted.",
     }.get(str(facts.summary["outcome"]), f"It ended by: {facts.summary['outcome']}.")
     model = "" if facts.final is None else f" The final model is trial {facts.final['trial']}'s, in model.keras."
-    nothing = "" if facts.best is not None else " No trial succeeded; see the failures below."
+    nothing = "" if facts.best is not None else " No trial succeeded; see below why."
     return f"A search on {data}. {outcome}{model}{nothing}"
 
 
@@ -324,11 +325,11 @@ def _costs(facts: Facts) -> str:
     return _section("Costs", _table(["trials", "how many", "billed", "cost"], rows), note)
 
 
-def _failures(facts: Facts) -> str:
-    if not facts.failures:
+def _groups(title: str, groups: Sequence[FailureGroup]) -> str:
+    if not groups:
         return ""
-    rows = [[group.cause, str(group.count), f"#{group.example}", group.message] for group in facts.failures]
-    return _section("Failures", _table(["cause", "trials", "first", "its message"], rows))
+    rows = [[group.cause, str(group.count), f"#{group.example}", group.message] for group in groups]
+    return _section(title, _table(["cause", "trials", "first", "its message"], rows))
 
 
 def _left_out(facts: Facts) -> str:

@@ -127,6 +127,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         "front": [best_record(trial) for trial in summary.front],
         "importances": dict(summary.importances),
         "failures": [asdict(group) for group in summary.failures],
+        "limits": [asdict(group) for group in summary.limits],
         "advice": [
             {
                 "trial": each.trial.spec.number,

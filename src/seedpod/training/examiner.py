@@ -19,6 +19,14 @@ is constant: under a falling one the best epochs are the last."""
 Row = dict[str, float | None]
 
 
+class TrialOver(Exception):
+    """A trial ends before its last epoch, pruned; ``failure`` says by which of the user's limits."""
+
+    def __init__(self, failure: TrialFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 class Examiner:
     """Follows one trial; used by one thread.
 
@@ -41,8 +49,6 @@ class Examiner:
         self._guide = guide_of(spec.goals)
         self._folds: list[_Fold] = []
         self._epochs = 0
-        self.hopeless = ""
-        """Why the trial is not worth its further epochs; empty where it is."""
 
     @property
     def seconds(self) -> float:
@@ -59,15 +65,12 @@ class Examiner:
         self._folds.append(_Fold(self._guide))
 
     def between_batches(self) -> None:
-        """Raises TrialStopped where the trial is to end, and TrainingError where its time is over."""
+        """Raises TrialStopped where the trial is to end, and TrialOver where its time is over."""
         self._check()
         limit = self._spec.max_seconds
         if limit and self.seconds > limit:
-            raise TrainingError(
-                f"not done after {limit:g} s (max_training_time_minutes), in epoch {self._epochs + 1} of "
-                f"{self._spec.total_epochs}.",
-                cause=Cause.DEADLINE,
-            )
+            done = f"{self._epochs} of {self._spec.total_epochs} epochs after {limit:g} s (max_training_time_minutes)"
+            raise TrialOver(TrialFailure(Cause.DEADLINE, done))
 
     def check_loss(self, loss: float) -> None:
         """Raises TrainingError where a batch's loss is not finite."""
@@ -82,6 +85,7 @@ class Examiner:
 
         Raises:
             TrainingError: The validation loss is not finite.
+            TrialOver: The trial is hopeless; the epoch was reported.
             TrialStopped: From ``report``.
         """
         if not math.isfinite(row["val_loss"]):
@@ -91,8 +95,8 @@ class Examiner:
         self._epochs += 1
         epoch = len(fold.history)
         patient = self._patient or epoch < spec.min_epochs or epoch - fold.best_epoch < PATIENCE
-        self.hopeless = self._why_hopeless(fold)
-        goes_on = epoch < spec.max_epochs and patient and not self.hopeless
+        hopeless = self._why_hopeless(fold)
+        goes_on = epoch < spec.max_epochs and patient and not hopeless
         told = spec.curve(self._history(), fold_ended=not goes_on)
         self._report(
             TrialProgress(
@@ -106,6 +110,8 @@ class Examiner:
                 values=told,
             )
         )
+        if hopeless:
+            raise TrialOver(TrialFailure(Cause.HOPELESS, hopeless))
         return goes_on
 
     def _why_hopeless(self, fold: "_Fold") -> str:
@@ -116,7 +122,7 @@ class Examiner:
         return f"validation accuracy {reached:.4f} after {epochs} epochs, under min_accuracy_threshold={least:g}"
 
     def result(self, known: Mapping[str, float], **described: Any) -> TrialResult:
-        """What the trial comes to.
+        """What the trial comes to that has done all its folds.
 
         Args:
             known: The objectives that are known at the end alone, by name.
@@ -125,11 +131,6 @@ class Examiner:
         Raises:
             TrainingError: A value is none of its objective's.
         """
-        history = self._history()
-        common = {"epochs": self._epochs, "history": history, **described}
-        if self.hopeless:
-            error = TrialFailure(Cause.HOPELESS, self.hopeless)
-            return TrialResult(self._spec.number, Status.PRUNED, error=error, **common)
         bests = [fold.best for fold in self._folds]
         means = {name: statistics.fmean(best[name] for best in bests) for name in bests[0]}
         value, *further = checked(
@@ -142,7 +143,20 @@ class Examiner:
             further=tuple(further),
             best_epoch=round(statistics.fmean(fold.best_epoch for fold in self._folds)),
             metrics=means if len(bests) == 1 else {**means, **_spread(bests)},
-            **{**common, "environment": self._environment(common["environment"])},
+            epochs=self._epochs,
+            history=self._history(),
+            **{**described, "environment": self._environment(described["environment"])},
+        )
+
+    def pruned(self, over: TrialOver, **described: Any) -> TrialResult:
+        """What the trial comes to that has ended so; ``described`` are further fields of the result."""
+        return TrialResult(
+            self._spec.number,
+            Status.PRUNED,
+            epochs=self._epochs,
+            history=self._history(),
+            error=over.failure,
+            **described,
         )
 
     def _history(self) -> tuple[Row, ...]:

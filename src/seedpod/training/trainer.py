@@ -16,7 +16,7 @@ from seedpod.health import Health, mean_health
 from seedpod.training.augmentation import augment
 from seedpod.training.balance import class_weights
 from seedpod.training.datasets import Dataset, attach, folds, split
-from seedpod.training.examiner import Examiner, seed_of
+from seedpod.training.examiner import Examiner, TrialOver, seed_of
 from seedpod.training.health import health_of
 from seedpod.training.loop import run_epochs
 from seedpod.training.model_builder import build_model, compile_model
@@ -88,6 +88,18 @@ class Trainer:
 
     def _train(self, spec: TrialSpec, dataset: Dataset, report: Report, check: Callable[[], None]) -> TrialResult:
         examiner = Examiner(spec, report, check, patient=read_course(spec.params).schedule != "constant")
+        try:
+            return self._examined(spec, dataset, examiner)
+        except TrialOver as over:
+            network, info = read_network(spec.params, dataset.info.image_shape), dataset.info
+            return examiner.pruned(
+                over,
+                parameters=network.parameters(info.image_shape, len(info.class_names)),
+                environment=self._environment,
+                seconds=examiner.seconds,
+            )
+
+    def _examined(self, spec: TrialSpec, dataset: Dataset, examiner: Examiner) -> TrialResult:
         found: list[Health] = []
         looking = 0.0
         for fold, (train, validation) in enumerate(_folds(spec, dataset)):
@@ -103,19 +115,17 @@ class Trainer:
                 seed=seed_of(spec, fold),
                 device=str(self._environment["device"]),
             )
-            if examiner.hopeless:
-                break
             began = examiner.seconds
             layers = look(model, *_probe(spec, dataset, validation), steps.ratios)
             found.append(health_of(layers, examiner.fold_history, len(dataset.info.class_names)))
             looking += examiner.seconds - began
         seconds = examiner.seconds - looking
         known = {"training_time": seconds, "model_size": megabytes(model)}
-        if "inference_latency" in spec.objectives and not examiner.hopeless:
+        if "inference_latency" in spec.objectives:
             known["inference_latency"] = latency(model, dataset.x_train[:1], examiner.between_batches)
         return examiner.result(
             known,
-            health=None if examiner.hopeless else mean_health(found),
+            health=mean_health(found),
             parameters=count_parameters(model),
             environment=self._environment,
             seconds=seconds,
