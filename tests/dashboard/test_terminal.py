@@ -198,14 +198,15 @@ def test_summary_without_success() -> None:
 
 def test_trials_over_their_time_are_grouped_and_no_failures() -> None:
     """A trial that a limit has pruned says which, and the summary how many; none is called a failure."""
-    over = TrialFailure(Cause.DEADLINE, "3 of 10 epochs after 60 s (max_training_time_minutes)")
-    slow = [TrialResult(number, Status.PRUNED, epochs=3, seconds=60.2, error=over) for number in (0, 1)]
+    over = TrialFailure(Cause.DEADLINE, "2 of 10 epochs after 60 s (max_training_time_minutes)")
+    history = ({"val_accuracy": 0.5}, {"val_accuracy": 0.75})
+    slow = [TrialResult(n, Status.PRUNED, epochs=2, history=history, seconds=60.2, error=over) for n in (0, 1)]
     board, summary = searched(slow)
     text = "\n".join(line for _, line in summary_lines(PLAN, summary))
     assert f"Pruned, deadline: 2 trials (such as #0: {over.message})" in text
     assert "Failed" not in text
     line = trial_line(board.snapshot().last[-1], board.snapshot())
-    assert line == f"   #1  pruned after 1 min 00 s  deadline: {over.message}"
+    assert line == f"   #1  0.7500  pruned after 1 min 00 s  deadline: {over.message}"
 
 
 def test_plan_of_a_search_that_goes_on() -> None:

@@ -148,16 +148,16 @@ def trial_line(trial: FinishedTrial, snapshot: Snapshot) -> str:
     """One finished trial."""
     result = trial.result
     number = f"#{trial.spec.number}"
+    last = trial.spec.curve(result.history)[-1] if result.history else None
+    value = "" if last is None else f"{trial.spec.goals[0].show(last)}  "
     if result.status is Status.PRUNED and result.error is None:
-        last = trial.spec.curve(result.history)[-1] if result.history else None
-        value = "" if last is None else f"{trial.spec.goals[0].show(last)}  "
         # Below the standing of complete trials, whose health stands before it where there is one.
         blank = "" if snapshot.best is None else " " * len(_health_text(snapshot.best))
         return f"{number:>5}  {value}{blank}{'pruned':<{len(_standing(snapshot.best))}}  {_how_long(trial)}"
     if result.status is not Status.COMPLETE or result.value is None:
         after = f" after {duration(result.seconds)}" if result.seconds else ""
         why = f"{result.error.cause}: {one_line(result.error.message)}" if result.error else ""
-        return f"{number:>5}  {result.status}{after}  {why or params_line(trial.spec.params)}".rstrip()
+        return f"{number:>5}  {value}{result.status}{after}  {why or params_line(trial.spec.params)}".rstrip()
     best = snapshot.best
     is_best = best is not None and best.spec.number == trial.spec.number
     standing = _standing(best)
