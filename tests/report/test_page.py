@@ -67,7 +67,9 @@ FINAL = {
 
 
 def mixed(spec: TrialSpec, report: Report, check: Callable[[], None]) -> TrialResult:
-    """Some trials are pruned after an epoch or two, some fail."""
+    """Some trials are pruned after an epoch or two, one by a limit, some fail."""
+    if spec.number == 4:
+        return stand_in(replace(spec, params={**spec.params, "do": "hopeless"}), report, check)
     if spec.number % 7 == 5:
         raise TrainingError("the loss became <nan> & more", cause=Cause.DIVERGED)
     told = []
@@ -168,12 +170,23 @@ def test_page_is_self_contained(page: Path) -> None:
 def test_stopped_trials_keep_their_curves(searched: tuple[RunFolder, OptimizationConfig]) -> None:
     """What a pruned trial has learned until then is on the page, and the epochs that it did not need are counted."""
     facts = gather(searched[0])
-    pruned = [t.spec.number for t in facts.trials if t.result.status is Status.PRUNED]
+    pruned = [t for t in facts.trials if t.result.status is Status.PRUNED and t.result.error is None]
     assert pruned
-    assert all(len(facts.curves[number]) == 2 for number in pruned)
-    assert facts.saved(Status.PRUNED) == sum(
-        t.spec.max_epochs - 2 for t in facts.trials if t.result.status is Status.PRUNED
-    )
+    assert all(len(facts.curves[trial.spec.number]) == 2 for trial in pruned)
+    assert all(facts.saved(trial) == trial.spec.max_epochs - 2 for trial in pruned)
+    assert all(facts.saved(replace(trial, spec=replace(trial.spec, cv_folds=3))) > 6 for trial in pruned)
+
+
+def test_what_a_limit_pruned_is_told_apart(page: Path) -> None:
+    """Trials that a limit has ended have a section of their own, and are no savings of the pruner."""
+    text = re.sub(r"<script.*?</script>", "", page.read_text("utf-8"), flags=re.DOTALL)
+    limits = text.partition("Pruned by a limit")[2].partition("</section>")[0]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", limits)
+    assert cells == ["hopeless", "1", "#4", "it will not get better"]
+    saved = text.partition("Epochs saved")[2].partition("</section>")[0]
+    rows = re.findall(r"<td[^>]*>(.*?)</td>", saved)
+    assert rows[:2] == ["pruning", "4"]  # 2, 6, 10 and 14
+    assert rows[4:6] == ["a limit", "1"]
 
 
 def test_history_has_the_pruned_trials(searched: tuple[RunFolder, OptimizationConfig]) -> None:

@@ -69,13 +69,9 @@ class Facts:
         """Epochs that one trial has trained."""
         return max(trial.result.epochs, len(self.curves.get(trial.spec.number, ())))
 
-    def saved(self, status: Status) -> int:
-        """Epochs that trials which ended so were given and did not need."""
-        return sum(
-            max(0, trial.spec.max_epochs - self.epochs_of(trial))
-            for trial in self.trials
-            if trial.result.status is status
-        )
+    def saved(self, trial: FinishedTrial) -> int:
+        """Epochs that one trial was given, in all its folds, and did not train."""
+        return max(0, trial.spec.total_epochs - self.epochs_of(trial))
 
 
 def gather(folder: RunFolder) -> Facts:

@@ -274,16 +274,20 @@ def _pictures(test: Mapping[str, Any]) -> str:
 
 
 def _saved(facts: Facts) -> str:
-    pruned, early = facts.saved(Status.PRUNED), facts.saved(Status.COMPLETE)
-    if not pruned and not early:
+    found = dict[str, list[int]]()
+    for trial in facts.trials:
+        limited = "a limit" if trial.result.error else "pruning"
+        by = {Status.PRUNED: limited, Status.COMPLETE: "early stopping"}.get(trial.result.status)
+        if by and facts.saved(trial):
+            found.setdefault(by, []).append(facts.saved(trial))
+    if not found:
         return ""
-    given = facts.epochs + pruned + early
-    rows = []
-    if pruned:
-        rows.append(["pruning", str(facts.count(Status.PRUNED)), f"{pruned:,}", f"{pruned / given:.0%}"])
-    if early:
-        ended = sum(t.result.status is Status.COMPLETE and facts.epochs_of(t) < t.spec.max_epochs for t in facts.trials)
-        rows.append(["early stopping", str(ended), f"{early:,}", f"{early / given:.0%}"])
+    given = facts.epochs + sum(map(sum, found.values()))
+    rows = [
+        [by, str(len(found[by])), f"{sum(found[by]):,}", f"{sum(found[by]) / given:.0%}"]
+        for by in ("pruning", "a limit", "early stopping")
+        if by in found
+    ]
     note = f"{facts.epochs:,} of {given:,} epochs were trained."
     return _section("Epochs saved", _table(["by", "trials", "epochs", "share"], rows), note)
 
