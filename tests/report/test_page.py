@@ -189,6 +189,36 @@ def test_what_a_limit_pruned_is_told_apart(page: Path) -> None:
     assert rows[4:6] == ["a limit", "1"]
 
 
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+def test_values_far_from_all_others_do_not_flatten_the_charts(
+    searched: tuple[RunFolder, OptimizationConfig], objective: str
+) -> None:
+    """The axis ends before values that are far worse than the others, never before good ones, and says how many."""
+    facts = gather(searched[0])
+    rising = objective == "val_accuracy"
+    values = [0.97 + n / 1000 for n in range(14)] + [0.1, 0.9999]
+    trials = [
+        replace(
+            trial,
+            spec=replace(trial.spec, number=number, objectives=(objective,)),
+            result=replace(samples.complete(number, value if rising else 1 - value), history=()),
+        )
+        for number, (trial, value) in enumerate(zip(facts.trials, values, strict=True))
+    ]
+    figure = history(replace(facts, trials=trials, best=None, curves={}))
+    assert figure is not None
+    low, high = figure["layout"]["yaxis"]["range"]
+    good, bad = (0.9999, 0.1) if rising else (0.0001, 0.9)
+    assert low < good < high
+    assert low < (0.97 if rising else 0.03) < high
+    assert not low < bad < high
+    (note,) = figure["layout"]["annotations"]
+    assert note["text"] == f"1 of 16 lie {'below' if rising else 'above'}; a double click shows all"
+    figure = history(replace(facts, trials=[*trials[:14], trials[15]], best=None, curves={}))
+    assert figure is not None
+    assert "range" not in figure["layout"]["yaxis"]
+
+
 def test_history_has_the_pruned_trials(searched: tuple[RunFolder, OptimizationConfig]) -> None:
     """Pruned trials stand with their last value beside the complete ones, and the best so far never falls."""
     facts = gather(searched[0])

@@ -1,5 +1,6 @@
 """The charts that are not Optuna's, as Plotly figures in JSON: values, learning curves, who ran what when."""
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ Figure = dict[str, Any]
 BRIGHT = 5
 """Trials whose curves have a colour; the others are grey, and one trace, so that a thousand draw as fast as ten."""
 
+_FEW_VALUES = 8  # under so many none is called an outlier
 _EACH_EPOCH = 12  # epochs of which each has a tick of its own
 _PAUSE = 600.0  # seconds without any trial after which a search was not going on
 
@@ -53,8 +55,10 @@ def history(facts: Facts) -> Figure | None:
         line = {"color": "var(--accent)", "width": 2, "shape": "hv"}
         x, y = [n for n, _ in steps] + [last], [value for _, value in steps] + [steps[-1][1]]
         data.append({"type": "scatter", "mode": "lines", "name": "best so far", "x": x, "y": y, "line": line})
-    axes = {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": facts.objective_label}}}
-    return {"data": data, "layout": axes} if data else None
+    layout = {"xaxis": {"title": {"text": "trial"}}} | _values(
+        facts, [value for found in known.values() for _, value in found]
+    )
+    return {"data": data, "layout": layout} if data else None
 
 
 def learning_curves(facts: Facts) -> Figure | None:
@@ -77,8 +81,33 @@ def learning_curves(facts: Facts) -> Figure | None:
     for number in reversed(shown):
         rows = facts.curves[number]
         data.append(_curve(f"#{number}", [row.get(objective) for row in rows]))
-    axes = {"xaxis": _epochs(facts.curves.values()), "yaxis": {"title": {"text": facts.objective_label}}}
+    values = [row.get(objective) for rows in facts.curves.values() for row in rows]
+    axes = {"xaxis": _epochs(facts.curves.values())} | _values(facts, [each for each in values if each is not None])
     return {"data": data, "layout": {**axes, "legend": {"traceorder": "reversed"}}}  # the best is drawn last, on top
+
+
+def _values(facts: Facts, values: Sequence[float]) -> Figure:
+    """The axis of the objective, and how many values are not on it: so much worse that the others would be one line.
+
+    They are Tukey's outliers (Exploratory Data Analysis, 1977): over 1.5 times the quartiles' distance beyond the worse
+    quartile.
+    """
+    axis: Figure = {"title": {"text": facts.objective_label}}
+    if len(values) < _FEW_VALUES:
+        return {"yaxis": axis}
+    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
+    rising = facts.trials[0].spec.goals[0].better(1.0, 0.0)
+    fence = lower - 1.5 * (upper - lower) if rising else upper + 1.5 * (upper - lower)
+    shown = [value for value in values if (value >= fence if rising else value <= fence)]
+    low, high = min(shown), max(shown)
+    if len(shown) == len(values) or low == high:
+        return {"yaxis": axis}
+    margin = 0.08 * (high - low)
+    where = "below" if rising else "above"
+    note = {"text": f"{len(values) - len(shown)} of {len(values)} lie {where}; a double click shows all"}
+    place = {"xref": "paper", "yref": "paper", "x": 1, "y": 0 if rising else 1, "xanchor": "right", "showarrow": False}
+    place |= {"yanchor": "bottom" if rising else "top"}
+    return {"yaxis": axis | {"range": [low - margin, high + margin]}, "annotations": [note | place]}
 
 
 def bright(facts: Facts) -> list[int]:
